@@ -49,13 +49,13 @@ const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration:
 /// A handle to the audit log of this node: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Audit {
-    queue: mpsc::Sender<Told>,
+    queue: mpsc::Sender<Queued>,
     lost: Arc<AtomicU64>,
     log: Arc<dyn AuditLog>,
 }
 
 /// One deed, with the caller that waits for it, if any.
-struct Told {
+struct Queued {
     at: UtcMicros,
     deed: Deed,
     reply: Option<oneshot::Sender<()>>,
@@ -63,11 +63,11 @@ struct Told {
 
 /// The task that writes the log.
 struct AuditWriter {
-    queue: mpsc::Receiver<Told>,
+    queue: mpsc::Receiver<Queued>,
     lost: Arc<AtomicU64>,
     log: Arc<dyn AuditLog>,
     /// Entries taken from the queue and not written yet.
-    waiting: Vec<Told>,
+    waiting: Vec<Queued>,
     pause: Duration,
 }
 
@@ -115,7 +115,7 @@ impl Audit {
     }
 
     fn tell(&self, deed: Deed, reply: Option<oneshot::Sender<()>>) -> Result<(), GatewayError> {
-        let told = Told { at: clock::utc(), deed: deed.bounded(), reply };
+        let told = Queued { at: clock::utc(), deed: deed.bounded(), reply };
         self.queue.try_send(told).map_err(|_| GatewayError::Unaudited)
     }
 }

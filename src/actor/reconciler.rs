@@ -30,10 +30,10 @@ use crate::{
     },
     store::StoreError,
 };
-use words::{Question, Word};
+use answers::{Answer, Question};
 
 /// The stores' answers about sessions.
-mod words;
+mod answers;
 
 /// The actor's kind, as in metrics.
 pub const KIND: &str = "reconciler";
@@ -275,16 +275,16 @@ impl Sweeper {
         slowest: &mut Duration,
     ) -> Result<Vec<Fix>, StoreError> {
         let (serving, own, standing) = (question.serving, question.serving.is_some(), question.standing);
-        let words = question.ask(&self.stores, slowest).await?;
-        let mut ids: Vec<SessionId> = words.live.keys().chain(words.records.keys()).copied().collect();
+        let answers = question.ask(&self.stores, slowest).await?;
+        let mut ids: Vec<SessionId> = answers.live.keys().chain(answers.records.keys()).copied().collect();
         ids.extend(serving.into_iter().flat_map(HashMap::keys));
         ids.sort_unstable();
         ids.dedup();
         sweep.sessions += ids.len() as u64;
         let mut fixes = Vec::new();
         for id in ids {
-            let (live, records) = (words.live.get(&id), words.records.get(&id));
-            let read = [live, records].map(|word| word.and_then(Word::record));
+            let (live, records) = (answers.live.get(&id), answers.records.get(&id));
+            let read = [live, records].map(|answer| answer.and_then(Answer::record));
             let born = read.iter().flatten().next().map(|record| record.epoch);
             let owner = match born {
                 _ if !own => Owner::Other(standing),
@@ -292,7 +292,7 @@ impl Sweeper {
                 Some(_) | None => Owner::Own { fenced: snapshot.fenced },
             };
             let actor = serving.and_then(|serving| serving.get(&id)).copied();
-            let sighting = Sighting { owner, actor, live: Word::said(live), records: Word::said(records) };
+            let sighting = Sighting { owner, actor, live: Answer::summary(live), records: Answer::summary(records) };
             for action in plan(&sighting) {
                 fixes.push(self.fix(action, id, read[1].or(read[0]), own).await?);
             }

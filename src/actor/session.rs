@@ -31,18 +31,18 @@ mod attach;
 mod birth;
 /// The transfer of control between the pages of a session.
 pub mod control;
+/// The audit entries about host keys and channels opened unasked.
+mod dial_audit;
 /// The evidence behind a session's state.
 mod evidence;
 /// The session's messages.
 mod message;
 /// The start and end of a session's recording.
 mod recording;
-/// The audit entries about host keys and channels opened unasked.
-mod witness;
 pub use attach::{Attach, AttachError, Attached, Intent};
 pub(super) use birth::{mailbox, start};
+pub(super) use dial_audit::DialAudit;
 pub use message::{SessionMessage, post};
-pub(super) use witness::Witness;
 
 /// The actor's kind, as in metrics.
 pub const KIND: &str = "session";

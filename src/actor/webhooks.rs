@@ -16,7 +16,7 @@ use crate::{
     core::{
         audit::{Action, Deed, Entry},
         record::{NodeId, UtcMicros},
-        webhook::{self, BATCH, Hook, Next, Trouble},
+        webhook::{self, BATCH, Hook, Next, Retries},
     },
     notify::Post,
     store::{
@@ -156,7 +156,7 @@ struct Deliverer {
 #[derive(Clone, Copy, Default)]
 struct Progress {
     position: Option<u64>,
-    trouble: Trouble,
+    retries: Retries,
     /// Monotonic time before which no delivery is tried.
     not_before: Duration,
     /// Whether more entries may be waiting.
@@ -234,28 +234,28 @@ impl Deliverer {
         let Some(last) = entries.last().map(|entry| entry.sequence) else {
             return Ok(Progress { position: Some(position), more: false, ..before });
         };
-        let further = |trouble| Progress { position: Some(last), trouble, not_before: Duration::ZERO, more: true };
+        let further = |retries| Progress { position: Some(last), retries, not_before: Duration::ZERO, more: true };
         let wanted: Vec<&Entry> = entries.iter().filter(|entry| self.hook.wants(entry)).collect();
         let Some(first) = wanted.first().map(|entry| entry.sequence) else {
             cursors.advance(name, last, None).await?;
-            return Ok(further(before.trouble));
+            return Ok(further(before.retries));
         };
         let shown: Vec<_> = wanted.into_iter().map(self.webhooks.show).collect();
         let message = webhook::message(&self.hook, &self.node, (first, last), &shown, clock::utc());
         let answer = self.webhooks.post.post(&self.hook.url, message).await;
-        let mut trouble = before.trouble;
+        let mut retries = before.retries;
         let now = clock::since_start();
-        match trouble.after(answer.clone(), now, world::draw::<f64>()) {
+        match retries.after(answer.clone(), now, world::draw::<f64>()) {
             Next::GoOn => {
                 self.count(TAKEN);
                 cursors.advance(name, last, None).await?;
                 self.deliveries.note(name, |delivery| (delivery.failing_since, delivery.last_error) = (None, None));
-                Ok(further(trouble))
+                Ok(further(retries))
             }
             Next::Again(pause) => {
                 self.count(FAILED);
                 self.failed(&answer);
-                Ok(Progress { position: Some(position), trouble, not_before: now + pause, more: false })
+                Ok(Progress { position: Some(position), retries, not_before: now + pause, more: false })
             }
             Next::GiveUp(error) => {
                 self.count(GIVEN_UP);
@@ -265,7 +265,7 @@ impl Deliverer {
                 let detail = format!("Entries {first} to {last} were not told to it: {error}.");
                 tracing::error!(webhook = name, first, last, error, "a webhook is not told of some entries");
                 self.audit.note(Deed::of_gateway(Action::WebhookGiveUp, name, &detail));
-                Ok(further(trouble))
+                Ok(further(retries))
             }
         }
     }

@@ -55,13 +55,13 @@ enum Command {
     /// Open no more sessions, and stop once none is open, or after this number of milliseconds.
     DrainMs(u64),
     /// Write a command-line action to the audit log.
-    Deed(Told),
+    Deed(ToolAction),
 }
 
 /// An action on the command line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Told {
+struct ToolAction {
     action: Action,
     subject: String,
     detail: String,
@@ -124,7 +124,7 @@ async fn serve(stream: UnixStream, gateway: &Gateway, told: &watch::Sender<Optio
     timeout(COMMAND.1, BufReader::new(reading.take(COMMAND.0)).read_line(&mut line)).await??;
     match serde_json::from_str(&line) {
         Ok(Command::DrainMs(limit)) => drain_by(uid, Duration::from_millis(limit), gateway, told, &mut writing).await,
-        Ok(Command::Deed(Told { action, subject, detail })) => {
+        Ok(Command::Deed(ToolAction { action, subject, detail })) => {
             let noted = gateway.audit().record(Deed::of_tool(uid, action, subject, &detail)).await;
             let answer =
                 noted.map_or_else(|error| json!({ "error": error.to_string() }), |()| json!({ "noted": true }));

@@ -1,7 +1,7 @@
 //! The jump hosts on the way to a target. Dials none.
 
 use super::{Config, Target};
-use crate::core::target::{Astray, Jump, way};
+use crate::core::target::{Jump, WayError, way};
 
 impl Config {
     /// Returns the jump hosts on the way to `target`, the one that is dialled first in front. Targets of the records
@@ -9,7 +9,7 @@ impl Config {
     ///
     /// # Errors
     /// A sentence without its subject, the key `via`.
-    pub fn way_to<'a>(&'a self, target: &'a Target) -> Result<Vec<Jump<'a>>, Astray> {
+    pub fn way_to<'a>(&'a self, target: &'a Target) -> Result<Vec<Jump<'a>>, WayError> {
         way(&target.name, |name| self.jumps_of(name))
     }
 

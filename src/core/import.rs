@@ -140,7 +140,7 @@ impl Step {
 }
 
 /// A host that may become a target, before its jump hosts are resolved.
-struct Told {
+struct Candidate {
     line: usize,
     public: PublicTarget,
     via: Option<Vec<String>>,
@@ -157,9 +157,11 @@ pub fn plan<'a>(
     configured: impl Fn(&str) -> Option<Known<'a>>,
 ) -> Plan {
     let mut plan = Plan { steps: Vec::new(), skipped: reading.skipped, mistakes: reading.mistakes };
-    let told = told(&mut plan, reading.hosts, additions, |name| configured(name).is_some());
-    let logins: BTreeMap<String, (String, u16)> =
-        told.iter().map(|Told { public, .. }| (public.name.clone(), (public.username.clone(), public.port))).collect();
+    let candidates = candidates(&mut plan, reading.hosts, additions, |name| configured(name).is_some());
+    let logins: BTreeMap<String, (String, u16)> = candidates
+        .iter()
+        .map(|Candidate { public, .. }| (public.name.clone(), (public.username.clone(), public.port)))
+        .collect();
     let login = |name: &str| {
         let of_present = || present.get(name).map(|target| (target.public.username.clone(), target.public.port));
         let of_config = configured(name).map(|known| (known.username.to_owned(), known.port));
@@ -171,7 +173,7 @@ pub fn plan<'a>(
         spared.map(|()| step).map_err(Refusal::Wrong)
     };
     let mut room = MAX_TARGETS.saturating_sub(present.len());
-    for Told { line, public, via, notes } in told {
+    for Candidate { line, public, via, notes } in candidates {
         let name = public.name.clone();
         let via = via.map(|via| via.iter().map(|hop| jumps::jump(hop, login)).collect::<Result<Vec<_>, _>>());
         let step =
@@ -189,9 +191,14 @@ pub fn plan<'a>(
 }
 
 /// Returns the hosts that may become targets; the reasons against the others go into the plan.
-fn told(plan: &mut Plan, hosts: Vec<Host>, additions: &Additions, is_configured: impl Fn(&str) -> bool) -> Vec<Told> {
+fn candidates(
+    plan: &mut Plan,
+    hosts: Vec<Host>,
+    additions: &Additions,
+    is_configured: impl Fn(&str) -> bool,
+) -> Vec<Candidate> {
     let mut named = BTreeMap::new();
-    let mut told = Vec::new();
+    let mut candidates = Vec::new();
     for mut host in hosts {
         let (line, name, notes, via) = (host.line, host.name.clone(), host.notes.clone(), host.via.take());
         let remark = |says: String| Remark { line, says: format!("{name}: {says}") };
@@ -201,12 +208,12 @@ fn told(plan: &mut Plan, hosts: Vec<Host>, additions: &Additions, is_configured:
             plan.skipped.push(remark("stands in the gateway's configuration".to_owned()));
         } else {
             match public(host, additions) {
-                Ok(public) => told.push(Told { line, public, via, notes }),
+                Ok(public) => candidates.push(Candidate { line, public, via, notes }),
                 Err(wrong) => plan.mistakes.push(remark(wrong)),
             }
         }
     }
-    told
+    candidates
 }
 
 /// The reason why there is no step for a host.
@@ -261,10 +268,15 @@ fn public(host: Host, additions: &Additions) -> Result<PublicTarget, String> {
 }
 
 /// Returns an existing target merged with the values of a file.
-fn joined(target: &Target, told: PublicTarget, via: Option<Vec<String>>) -> Result<PublicTarget, String> {
+fn joined(target: &Target, imported: PublicTarget, via: Option<Vec<String>>) -> Result<PublicTarget, String> {
     let was = target.public.clone();
-    let tags = was.tags.into_iter().chain(told.tags).collect();
-    let public =
-        PublicTarget { via: via.unwrap_or(was.via), group: told.group.or(was.group), tags, roles: was.roles, ..told };
+    let tags = was.tags.into_iter().chain(imported.tags).collect();
+    let public = PublicTarget {
+        via: via.unwrap_or(was.via),
+        group: imported.group.or(was.group),
+        tags,
+        roles: was.roles,
+        ..imported
+    };
     public.checked().map_err(|unfit| unfit.to_string())
 }

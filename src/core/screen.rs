@@ -15,7 +15,7 @@ use avt::Terminal;
 use bytes::Bytes;
 
 use modes::Modes;
-pub use scan::Gist;
+pub use scan::Summary;
 use scan::{Found, Plain};
 
 /// The effect of a sequence on the page's modes.
@@ -140,13 +140,13 @@ impl Screen {
         guarded(|| self.terminal.resize(grid.cols.into(), grid.rows.into()))
     }
 
-    /// Skips a piece of text unread; `gist` is its own, and `next` that of the piece after it. Returns `false` if the
+    /// Skips a piece of text unread; `summary` is its own, and `next` that of the piece after it. Returns `false` if the
     /// piece must be read, by [`leave`](Self::leave).
     ///
     /// # Errors
     /// [`Lost`] if the emulator failed.
-    pub fn skip(&mut self, gist: Gist, next: Gist) -> Result<bool, Lost> {
-        let passes = gist.text && self.held.is_empty() && !self.modes.margins && next.lines >= self.grid.scrolled();
+    pub fn skip(&mut self, summary: Summary, next: Summary) -> Result<bool, Lost> {
+        let passes = summary.text && self.held.is_empty() && !self.modes.margins && next.lines >= self.grid.scrolled();
         if passes {
             guarded(|| self.pass(&[], &Plain { pen: 0, end: 0 }))??;
         }

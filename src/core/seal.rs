@@ -19,7 +19,7 @@ pub const MAX_SECRET_BYTES: usize = 32 * 1_024;
 const MAX_KEYS: usize = 16;
 
 /// The random bytes that a seal takes. They may repeat after 2^32 seals with one key; people make a few thousand.
-pub type Chance = [u8; NONCE_LEN];
+pub type NonceBytes = [u8; NONCE_LEN];
 
 /// A key: 256 random bits, spelled as 64 hexadecimal digits.
 pub struct SealKey(SecretBox<[u8; 32]>);
@@ -126,14 +126,14 @@ impl Seals {
 
     /// Seals a secret for `place`, such as `target/web-1/auth`; to open it, the same place must be given. `None` if it
     /// is longer than [`MAX_SECRET_BYTES`].
-    pub fn seal(&self, chance: Chance, place: &str, secret: &SecretString) -> Option<String> {
+    pub fn seal(&self, nonce_bytes: NonceBytes, place: &str, secret: &SecretString) -> Option<String> {
         let mut text = secret.expose_secret().as_bytes().to_vec();
         if text.len() > MAX_SECRET_BYTES {
             return None;
         }
-        let nonce = Nonce::assume_unique_for_key(chance);
+        let nonce = Nonce::assume_unique_for_key(nonce_bytes);
         self.first.cipher()?.seal_in_place_append_tag(nonce, Aad::from(place.as_bytes()), &mut text).ok()?;
-        let body = [chance.as_slice(), &text].concat();
+        let body = [nonce_bytes.as_slice(), &text].concat();
         Some(format!("{FORM}.{}.{}", self.first.id(), BASE64URL_NOPAD.encode(&body)))
     }
 
@@ -144,13 +144,13 @@ impl Seals {
     pub fn open(&self, place: &str, sealed: &str) -> Result<SecretString, Unopened> {
         let (id, body) = parts(sealed).ok_or(Unopened::NotSealed)?;
         let body = BASE64URL_NOPAD.decode(body.as_bytes()).map_err(|_| Unopened::NotSealed)?;
-        let (chance, text) = body.split_first_chunk::<NONCE_LEN>().ok_or(Unopened::NotSealed)?;
+        let (nonce_bytes, text) = body.split_first_chunk::<NONCE_LEN>().ok_or(Unopened::NotSealed)?;
         let mut keys = self.keys().filter(|key| key.id() == id).peekable();
         if keys.peek().is_none() {
             return Err(Unopened::OtherKey { id: id.to_owned() });
         }
         keys.find_map(|key| {
-            let nonce = Nonce::assume_unique_for_key(*chance);
+            let nonce = Nonce::assume_unique_for_key(*nonce_bytes);
             let mut text = text.to_vec();
             let plain = key.cipher()?.open_in_place(nonce, Aad::from(place.as_bytes()), &mut text).ok()?;
             std::str::from_utf8(plain).ok().map(SecretString::from)

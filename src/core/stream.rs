@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::screen::{BLANK, Gist, Grid};
+use super::screen::{BLANK, Grid, Summary};
 use past::Past;
 
 /// The terminal's picture before the first byte that is kept.
@@ -95,7 +95,7 @@ struct Viewer {
 #[derive(Debug)]
 struct Segment {
     bytes: Bytes,
-    gist: Gist,
+    summary: Summary,
 }
 
 /// The output of one terminal and its viewers.
@@ -158,8 +158,8 @@ impl Output {
     }
 
     fn keep(&mut self, bytes: Bytes) {
-        let gist = self.past.gist(&bytes);
-        self.segments.push_back(Segment { bytes, gist });
+        let summary = self.past.summary(&bytes);
+        self.segments.push_back(Segment { bytes, summary });
     }
 
     /// Adds a viewer that has everything up to `offset`, or nothing (`None`: it gets all that is kept, from a line's
@@ -272,12 +272,12 @@ impl Output {
         if let Some(viewer) = self.interactive() {
             wanted = wanted.min(viewer.acked);
         }
-        while let Some(Segment { bytes, gist }) =
+        while let Some(Segment { bytes, summary }) =
             self.segments.pop_front_if(|first| self.start + first.bytes.len() as u64 <= wanted)
         {
             let next = self.segments.iter().map(|segment| segment.bytes.as_ref()).chain([self.tail.as_ref()]);
-            let gists = (gist, self.segments.front().map(|second| second.gist).unwrap_or_default());
-            self.past.leave(self.start, &bytes, gists, next);
+            let summaries = (summary, self.segments.front().map(|second| second.summary).unwrap_or_default());
+            self.past.leave(self.start, &bytes, summaries, next);
             self.start += bytes.len() as u64;
         }
     }

@@ -287,4 +287,4 @@ mod tests;
 /// The way to a target.
 mod way;
 
-pub use way::{Astray, Jump, Ways, way};
+pub use way::{Jump, WayError, Ways, way};

@@ -121,7 +121,7 @@ impl Answer {
 
 /// The consecutive tries of a message that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Trouble {
+pub struct Retries {
     tries: u32,
     refusals: u32,
     since: Option<Duration>,
@@ -138,7 +138,7 @@ pub enum Next {
     GiveUp(String),
 }
 
-impl Trouble {
+impl Retries {
     /// Decides on an answer at `now` (monotonic); `jitter`, in 0 … 1, spreads the tries (full jitter, as
     /// `core::ledger`).
     pub fn after(&mut self, answer: Answer, now: Duration, jitter: f64) -> Next {
@@ -202,20 +202,20 @@ mod tests {
     #[test]
     fn what_is_refused_is_given_up_soon_and_who_is_away_is_waited_for() {
         let second = Duration::from_secs(1);
-        let mut trouble = Trouble::default();
+        let mut retries = Retries::default();
         for _ in 1..MAX_REFUSALS {
-            assert!(matches!(trouble.after(Answer::of(400), second, 1.0), Next::Again(_)));
+            assert!(matches!(retries.after(Answer::of(400), second, 1.0), Next::Again(_)));
         }
-        assert_eq!(trouble.after(Answer::of(400), second, 1.0), Next::GiveUp("status 400".into()));
+        assert_eq!(retries.after(Answer::of(400), second, 1.0), Next::GiveUp("status 400".into()));
         let mut last = Duration::ZERO;
         for tries in 0..1_000 {
-            let Next::Again(pause) = trouble.after(Answer::of(503), second * tries, 1.0) else { panic!("{tries}") };
+            let Next::Again(pause) = retries.after(Answer::of(503), second * tries, 1.0) else { panic!("{tries}") };
             assert!(pause >= last && pause <= LONGEST_PAUSE);
             last = pause;
         }
-        assert!(matches!(trouble.after(Answer::of(503), GIVE_UP_AFTER, 1.0), Next::GiveUp(_)));
-        assert_eq!(trouble.after(Answer::of(204), GIVE_UP_AFTER, 1.0), Next::GoOn);
-        assert_eq!(trouble, Trouble::default());
+        assert!(matches!(retries.after(Answer::of(503), GIVE_UP_AFTER, 1.0), Next::GiveUp(_)));
+        assert_eq!(retries.after(Answer::of(204), GIVE_UP_AFTER, 1.0), Next::GoOn);
+        assert_eq!(retries, Retries::default());
     }
 
     #[test]

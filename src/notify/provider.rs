@@ -12,8 +12,8 @@ use super::kind;
 use crate::core::{
     oidc::{
         Rules, completed,
-        provider::{self, Client, Endpoints, Flow, Traded, Unusable},
-        token::{Expected, Keys, Rejected, SignedOut, Told},
+        provider::{self, Client, Endpoints, Flow, TokenResponse, Unusable},
+        token::{Expected, IdToken, Keys, Rejected, SignedOut},
     },
     record::UtcMicros,
 };
@@ -107,9 +107,9 @@ impl Provider {
         flow: &Flow,
         code: &SecretString,
         rules: &Rules,
-    ) -> Result<Told, Failure> {
+    ) -> Result<IdToken, Failure> {
         let endpoints = self.endpoints(now).await?;
-        let Traded { id_token, access_token } = self.trade(&endpoints, flow, code).await?;
+        let TokenResponse { id_token, access_token } = self.trade(&endpoints, flow, code).await?;
         let verify = |keys: &Keys| keys.verify(id_token.expose_secret(), &self.expected(utc), &flow.nonce);
         let told = self.verified(now, &endpoints, verify).await?;
         match (endpoints.userinfo.as_ref(), access_token) {
@@ -148,7 +148,7 @@ impl Provider {
         }
     }
 
-    async fn trade(&self, endpoints: &Endpoints, flow: &Flow, code: &SecretString) -> Result<Traded, Failure> {
+    async fn trade(&self, endpoints: &Endpoints, flow: &Flow, code: &SecretString) -> Result<TokenResponse, Failure> {
         let mut request = super::client(ANSWERS_WITHIN)
             .post(&endpoints.token)
             .insert_header((header::CONTENT_TYPE, "application/x-www-form-urlencoded"));
@@ -158,9 +158,8 @@ impl Provider {
         let body = flow.trade(&self.client, endpoints, code);
         let body = Bytes::copy_from_slice(body.expose_secret().as_bytes());
         match answer(request, Some(body)).await? {
-            (200, body) => {
-                provider::traded(&body).ok_or_else(|| Failure::Away("it gave no ID token for the code".to_owned()))
-            }
+            (200, body) => provider::token_response(&body)
+                .ok_or_else(|| Failure::Away("it gave no ID token for the code".to_owned())),
             (status, body) => {
                 let word = provider::refusal(&body).map(Failure::Refused);
                 Err(word.unwrap_or_else(|| strange(status)))
@@ -205,13 +204,13 @@ impl Known {
 }
 
 /// Adds the claims that the provider tells on request (userinfo); those of the token stay where it tells none.
-async fn ask_for_more(address: &str, access: &SecretString, told: Told) -> Result<Told, Failure> {
+async fn ask_for_more(address: &str, access: &SecretString, told: IdToken) -> Result<IdToken, Failure> {
     let bearer = format!("Bearer {}", access.expose_secret());
     let request = super::client(ANSWERS_WITHIN).get(address).insert_header((header::AUTHORIZATION, bearer));
     let body = self::told(request).await?;
     let more = provider::told_of(&told.subject, &body);
     let more = more.ok_or_else(|| Failure::Away("what it tells on request is not about the same person".to_owned()))?;
-    Ok(Told { claims: completed(told.claims, more), ..told })
+    Ok(IdToken { claims: completed(told.claims, more), ..told })
 }
 
 /// Returns the body of the answer to a request that must succeed.

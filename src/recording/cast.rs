@@ -92,11 +92,11 @@ fn escape(to: &mut Vec<u8>, text: &str) {
 
 /// Decodes chunks of bytes to text. An incomplete character at the end of a chunk is held for the next one.
 #[derive(Debug, Default)]
-pub struct Joiner {
+pub struct Utf8Decoder {
     held: Vec<u8>,
 }
 
-impl Joiner {
+impl Utf8Decoder {
     /// Whether part of a character is held.
     pub fn holds(&self) -> bool {
         !self.held.is_empty()
@@ -186,9 +186,9 @@ mod tests {
     use super::*;
 
     fn joined(chunks: &[&[u8]]) -> String {
-        let (mut joiner, mut text) = (Joiner::default(), String::new());
-        chunks.iter().for_each(|chunk| joiner.join(chunk, |piece| text.push_str(piece)));
-        joiner.finish(|piece| text.push_str(piece));
+        let (mut decoder, mut text) = (Utf8Decoder::default(), String::new());
+        chunks.iter().for_each(|chunk| decoder.join(chunk, |piece| text.push_str(piece)));
+        decoder.finish(|piece| text.push_str(piece));
         text
     }
 

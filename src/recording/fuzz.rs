@@ -92,8 +92,8 @@ proptest! {
         let bytes = lines.concat();
         let found = verify(Cursor::new(&bytes)).unwrap();
         prop_assert!(found.bytes <= bytes.len() as u64 && found.uncovered <= found.bytes);
-        if let Some(bad) = found.bad {
-            prop_assert!(bad.from <= bad.until && bad.until <= bytes.len() as u64);
+        if let Some(damage) = found.damage {
+            prop_assert!(damage.from <= damage.until && damage.until <= bytes.len() as u64);
         }
     }
 
@@ -106,7 +106,7 @@ proptest! {
     ) {
         let whole = recording(&texts);
         let sound = verify(Cursor::new(&whole)).unwrap();
-        prop_assert!(sound.bad.is_none() && sound.seal.is_some(), "{sound:?}");
+        prop_assert!(sound.damage.is_none() && sound.seal.is_some(), "{sound:?}");
         let mut edited = whole.clone();
         let at = at.index(whole.len());
         if cut {
@@ -115,6 +115,6 @@ proptest! {
             edited[at] = byte;
         }
         let found = verify(Cursor::new(&edited)).unwrap();
-        prop_assert!(edited == whole || found.bad.is_some() || found.seal != sound.seal);
+        prop_assert!(edited == whole || found.damage.is_some() || found.seal != sound.seal);
     }
 }

@@ -19,7 +19,7 @@ const WORTH_A_WRITE: usize = 256 * 1024;
 
 /// The content of an item.
 #[derive(Debug)]
-pub enum What {
+pub enum Content {
     /// The recording begins.
     Open(Box<Opening>),
     /// Output of the terminal.
@@ -55,20 +55,20 @@ pub struct Item {
     /// Its time, by the monotonic clock.
     pub at: Duration,
     /// Its content.
-    pub what: What,
+    pub what: Content,
 }
 
 impl Item {
     /// Returns the memory that it takes while it waits, in bytes.
     pub fn size(&self) -> usize {
         match &self.what {
-            What::Output(bytes) | What::Input(bytes) => bytes.len() + size_of::<Self>(),
-            What::Open(_) | What::Resize(..) | What::Lost(_) | What::Close(_) => size_of::<Self>(),
+            Content::Output(bytes) | Content::Input(bytes) => bytes.len() + size_of::<Self>(),
+            Content::Open(_) | Content::Resize(..) | Content::Lost(_) | Content::Close(_) => size_of::<Self>(),
         }
     }
 
     fn is_urgent(&self) -> bool {
-        matches!(self.what, What::Open(_) | What::Close(_))
+        matches!(self.what, Content::Open(_) | Content::Close(_))
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     Policy, RecordingHeader, Seal, Settings,
     compressor::{self, Compressor},
     directory,
-    queue::{Item, Opening, Queue, What},
+    queue::{Content, Item, Opening, Queue},
     retention::OpenRecordings,
     sender::{Level, RecordingSender},
     syncer::Syncer,
@@ -171,7 +171,7 @@ impl Recorder {
         let (opened, outcome) = oneshot::channel();
         let waits = policy == Policy::Required;
         let opening = Opening { header, place, level: level.clone(), opened: waits.then_some(opened) };
-        let item = Item { recording_id: id, at: (self.0.settings.clock)(), what: What::Open(Box::new(opening)) };
+        let item = Item { recording_id: id, at: (self.0.settings.clock)(), what: Content::Open(Box::new(opening)) };
         level.awaits(&item);
         self.0.queue.put(item);
         let sender = RecordingSender::new(self.0.clone(), id, level, policy);
@@ -247,20 +247,20 @@ impl RecorderThread {
     fn handle(&mut self, item: Item) {
         let Item { recording_id, at, what } = item;
         match what {
-            What::Open(opening) => self.open(recording_id, at, *opening),
-            What::Output(bytes) => self.with(recording_id, at, bytes.len(), |writer| writer.output(at, &bytes)),
-            What::Input(bytes) => self.with(recording_id, at, 0, |writer| writer.input(at, &bytes)),
-            What::Resize(cols, rows) => self.with(recording_id, at, 0, |writer| {
+            Content::Open(opening) => self.open(recording_id, at, *opening),
+            Content::Output(bytes) => self.with(recording_id, at, bytes.len(), |writer| writer.output(at, &bytes)),
+            Content::Input(bytes) => self.with(recording_id, at, 0, |writer| writer.input(at, &bytes)),
+            Content::Resize(cols, rows) => self.with(recording_id, at, 0, |writer| {
                 writer.resize(at, cols, rows);
                 Ok(())
             }),
-            What::Lost(bytes) => {
+            Content::Lost(bytes) => {
                 // The sender that lost them has counted them.
                 if let Some(recording) = self.recordings.get_mut(&recording_id) {
                     recording.lose(bytes);
                 }
             }
-            What::Close(sealed) => {
+            Content::Close(sealed) => {
                 let seal = self.close(recording_id, at);
                 if let Some(sealed) = sealed {
                     // The receiver may have given up waiting.

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     Policy, Seal,
-    queue::{Item, What},
+    queue::{Content, Item},
     recorder::Shared,
 };
 
@@ -85,19 +85,19 @@ impl RecordingSender {
 
     /// Takes output of the terminal.
     pub fn output(&self, bytes: &Bytes) {
-        self.put(What::Output(bytes.clone()), bytes.len(), self.policy == Policy::Required);
+        self.put(Content::Output(bytes.clone()), bytes.len(), self.policy == Policy::Required);
     }
 
     /// Takes typed input, before the target receives it.
     pub fn input(&self, bytes: &Bytes) {
         if self.shared.settings.input {
-            self.put(What::Input(bytes.clone()), bytes.len(), false);
+            self.put(Content::Input(bytes.clone()), bytes.len(), false);
         }
     }
 
     /// Takes the terminal's new size.
     pub fn resize(&self, cols: u16, rows: u16) {
-        self.put(What::Resize(cols, rows), 0, true);
+        self.put(Content::Resize(cols, rows), 0, true);
     }
 
     /// Whether the target must wait until more is written; if so, the session's waker is notified when it need not wait
@@ -127,7 +127,7 @@ impl RecordingSender {
         seal
     }
 
-    fn put(&self, what: What, bytes: usize, whatever_waits: bool) {
+    fn put(&self, what: Content, bytes: usize, whatever_waits: bool) {
         if self.ended.get() {
             return;
         }
@@ -140,12 +140,12 @@ impl RecordingSender {
         }
         let lost = self.lost.take();
         if lost > 0 {
-            self.send(What::Lost(lost));
+            self.send(Content::Lost(lost));
         }
         self.send(what);
     }
 
-    fn send(&self, what: What) {
+    fn send(&self, what: Content) {
         let item = Item { recording_id: self.id, at: (self.shared.settings.clock)(), what };
         self.level.awaits(&item);
         self.shared.queue.put(item);
@@ -155,9 +155,9 @@ impl RecordingSender {
         if !self.ended.replace(true) {
             let lost = self.lost.take();
             if lost > 0 {
-                self.send(What::Lost(lost));
+                self.send(Content::Lost(lost));
             }
-            self.send(What::Close(sealed));
+            self.send(Content::Close(sealed));
         }
     }
 }

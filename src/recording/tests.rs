@@ -84,7 +84,7 @@ fn a_recording_verifies_and_holds_what_was_shown() {
     let (_folder, path, seal) = recorded(true);
     let bytes = fs::read(&path).unwrap();
     let verdict = look(&bytes);
-    assert_eq!((verdict.bad, verdict.seal, verdict.uncovered), (None, seal, 0));
+    assert_eq!((verdict.damage, verdict.seal, verdict.uncovered), (None, seal, 0));
     assert_eq!(shown(&bytes), "line 1\r\nline 2\r\nline 3\r\nline 4\r\n");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
@@ -99,8 +99,8 @@ fn every_flipped_bit_is_found_before_it_ends() {
             let mut bytes = whole.clone();
             bytes[at] ^= bit;
             let verdict = look(&bytes);
-            match verdict.bad {
-                Some(bad) => assert!(bad.from <= at as u64, "byte {at} was flipped, told {bad:?}"),
+            match verdict.damage {
+                Some(damage) => assert!(damage.from <= at as u64, "byte {at} was flipped, told {damage:?}"),
                 // The last link's own line: then the seal differs from the one in the log.
                 None => assert!(verdict.seal != seal && at > whole.len() - 80, "byte {at} was flipped unnoticed"),
             }
@@ -115,11 +115,11 @@ fn a_removed_and_a_repeated_line_are_found() {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     for at in 1..lines.len() - 1 {
         let without = [&lines[..at], &lines[at + 1..]].concat().concat();
-        assert!(look(without.as_bytes()).bad.is_some(), "line {at} was removed unnoticed");
+        assert!(look(without.as_bytes()).damage.is_some(), "line {at} was removed unnoticed");
         let twice = [&lines[..=at], &lines[at..]].concat().concat();
-        assert!(look(twice.as_bytes()).bad.is_some(), "line {at} was repeated unnoticed");
+        assert!(look(twice.as_bytes()).damage.is_some(), "line {at} was repeated unnoticed");
     }
-    assert!(look((text + "[9.0,\"o\",\"more\"]\n").as_bytes()).bad.is_some());
+    assert!(look((text + "[9.0,\"o\",\"more\"]\n").as_bytes()).damage.is_some());
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
             continue;
         }
         let verdict = look(&bytes);
-        assert_eq!((verdict.bad, verdict.seal), (None, seal), "cut at {cut}");
+        assert_eq!((verdict.damage, verdict.seal), (None, seal), "cut at {cut}");
         assert!(times(&bytes).is_sorted(), "cut at {cut}: {:?}", times(&bytes));
         let kept = whole[..cut].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
         assert_eq!(bytes[..kept], whole[..kept], "cut at {cut}");
@@ -184,7 +184,7 @@ fn all_that_a_row_of_failed_writes_lost_is_told_and_the_last_size_is_told_again(
     assert_eq!(writer.lost(), 0);
     writer.seal(Duration::from_secs(6)).unwrap();
     let bytes = fs::read(&path).unwrap();
-    assert_eq!((look(&bytes).bad, shown(&bytes).as_str()), (None, "kept again"));
+    assert_eq!((look(&bytes).damage, shown(&bytes).as_str()), (None, "kept again"));
     let text = String::from_utf8(bytes).unwrap();
     let told =
         "\"m\",\"250 bytes of the terminal could not be recorded here\"]\n[5.000000,\"r\",\"132x43\"]\n[5.000000,\"o\"";
@@ -204,7 +204,7 @@ fn a_recording_ends_at_its_limit() {
     assert!(writer.is_full());
     let (seal, _) = writer.seal(Duration::from_secs(2)).unwrap().unwrap();
     assert!(seal.bytes < 120_000, "{}", seal.bytes);
-    assert_eq!(look(&fs::read(&path).unwrap()).bad, None);
+    assert_eq!(look(&fs::read(&path).unwrap()).damage, None);
 }
 
 #[test]
@@ -272,7 +272,7 @@ async fn what_a_session_shows_is_in_its_recording_once_that_is_sealed() {
     }
     let seal = sender.seal().await.unwrap().unwrap();
     let bytes = fs::read(folder.path().join(place)).unwrap();
-    assert_eq!((look(&bytes).bad, look(&bytes).seal, bytes.len() as u64), (None, Some(seal), seal.bytes));
+    assert_eq!((look(&bytes).damage, look(&bytes).seal, bytes.len() as u64), (None, Some(seal), seal.bytes));
     assert_eq!(shown(&bytes), (0..1_000).map(|number| format!("{number}\r\n")).collect::<String>());
 }
 
@@ -292,7 +292,7 @@ async fn a_sealed_recording_is_compressed_beside_everything_else() {
     let mut bytes = Vec::new();
     let path = recording_dir(&folder).find(&place).unwrap();
     Text::open(&path, None).unwrap().read_to_end(&mut bytes).unwrap();
-    assert_eq!((look(&bytes).bad, look(&bytes).seal), (None, Some(seal)));
+    assert_eq!((look(&bytes).damage, look(&bytes).seal), (None, Some(seal)));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ const LONGEST_LINE: u64 = 16 * 1024 * 1024;
 
 /// A damage and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bad {
+pub struct Damage {
     /// Offset of the first byte that cannot be trusted.
     pub from: u64,
     /// Offset that the first bad byte lies before; `from` where only `what` tells the place.
@@ -40,7 +40,7 @@ pub struct Verdict {
     /// Bytes at the end that no link covers, in a recording that is still written or was interrupted.
     pub uncovered: u64,
     /// The first damage.
-    pub bad: Option<Bad>,
+    pub damage: Option<Damage>,
 }
 
 /// Verifies a recording as [`verify`], and checks the end of its file behind the text.
@@ -50,10 +50,10 @@ pub struct Verdict {
 pub fn verify_file(text: Text) -> io::Result<Verdict> {
     let mut text = BufReader::new(text);
     let mut found = verify(&mut text)?;
-    if found.bad.is_none() || text.get_mut().length()? == 0 {
+    if found.damage.is_none() || text.get_mut().length()? == 0 {
         match text.get_mut().check_end() {
             Err(error) if error.kind() == ErrorKind::InvalidData => {
-                found.bad = Some(Bad { from: found.bytes, until: found.bytes, what: error.to_string() });
+                found.damage = Some(Damage { from: found.bytes, until: found.bytes, what: error.to_string() });
             }
             looked => looked?,
         }
@@ -73,7 +73,7 @@ pub fn verify(mut from: impl BufRead) -> io::Result<Verdict> {
             Ok(length) => length as u64,
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 // What was read of the line before the damage is sound.
-                found.bad = Some(Bad { from: found.bytes, until: found.bytes, what: error.to_string() });
+                found.damage = Some(Damage { from: found.bytes, until: found.bytes, what: error.to_string() });
                 return Ok(found);
             }
             Err(error) => return Err(error),
@@ -81,23 +81,23 @@ pub fn verify(mut from: impl BufRead) -> io::Result<Verdict> {
         if length == 0 {
             found.uncovered = if found.seal.is_some() { 0 } else { chain.uncovered() };
             if found.header.is_none() {
-                found.bad = Some(Bad { from: 0, until: 0, what: "the file is empty".to_owned() });
+                found.damage = Some(Damage { from: 0, until: 0, what: "the file is empty".to_owned() });
             }
             return Ok(found);
         }
         let starts = found.bytes;
         found.bytes += length;
         let covered_from = starts - chain.uncovered();
-        let bad = match read(&line, &mut found, &mut chain, starts) {
+        let damage = match read(&line, &mut found, &mut chain, starts) {
             Ok(()) => continue,
             // A line that is broken lies in a stretch that no link covers: its own place is exact.
-            Err(Fault::Line(what)) => Bad { from: starts, until: found.bytes, what: what.to_owned() },
+            Err(Fault::Line(what)) => Damage { from: starts, until: found.bytes, what: what.to_owned() },
             Err(Fault::Link) => {
                 let what = "the bytes are not those that were recorded: their hash differs".to_owned();
-                Bad { from: covered_from, until: found.bytes, what }
+                Damage { from: covered_from, until: found.bytes, what }
             }
         };
-        found.bad = Some(bad);
+        found.damage = Some(damage);
         return Ok(found);
     }
 }

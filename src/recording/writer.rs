@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     RecordingHeader, Seal,
-    cast::{self, Code, Joiner},
+    cast::{self, Code, Utf8Decoder},
     chain::Chain,
     cipher::Cipher,
     echo::Echo,
@@ -75,8 +75,8 @@ pub struct RecordingWriter {
     /// The content that a failure to write them loses.
     unwritten: Unwritten,
     chain: Chain,
-    output: Joiner,
-    typed: Joiner,
+    output: Utf8Decoder,
+    typed: Utf8Decoder,
     echo: Option<Echo>,
     at: Duration,
     linked_at: Duration,
@@ -129,8 +129,8 @@ impl RecordingWriter {
             lines: cast::header(header, options.unix_seconds),
             unwritten: Unwritten::default(),
             chain: Chain::default(),
-            output: Joiner::default(),
-            typed: Joiner::default(),
+            output: Utf8Decoder::default(),
+            typed: Utf8Decoder::default(),
             echo: options.input.then(Echo::default),
             at: Duration::ZERO,
             linked_at: Duration::ZERO,

@@ -57,7 +57,7 @@ pub(super) struct Line {
     /// Its line number, from 1.
     pub(super) number: usize,
     /// The marker of the key.
-    pub(super) mark: Mark,
+    pub(super) marker: Marker,
     /// The hosts as spelled in the line.
     pub(super) spelled: String,
     /// The key.
@@ -70,7 +70,7 @@ pub(super) struct Line {
 
 /// The marker of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
+pub enum Marker {
     /// No marker: the key is the hosts' own.
     None,
     /// The key is an authority that signs the hosts' keys: `@cert-authority`.
@@ -79,7 +79,7 @@ pub enum Mark {
     Revoked,
 }
 
-impl Mark {
+impl Marker {
     /// Returns its spelling in the file; `None` if the line has no marker.
     pub fn as_str(self) -> Option<&'static str> {
         match self {
@@ -128,11 +128,11 @@ impl KnownHosts {
         if self.is_revoked(name, key.key_data()) {
             return Verdict::Revoked;
         }
-        if self.keys(name, Mark::None).any(|line| line.key.key_data() == key.key_data()) {
+        if self.keys(name, Marker::None).any(|line| line.key.key_data() == key.key_data()) {
             return Verdict::Known;
         }
-        let known = self.keys(name, Mark::None).find(|line| line.key.algorithm() == key.algorithm());
-        match known.or(self.keys(name, Mark::None).next()) {
+        let known = self.keys(name, Marker::None).find(|line| line.key.algorithm() == key.algorithm());
+        match known.or(self.keys(name, Marker::None).next()) {
             Some(line) => {
                 Verdict::Changed { known: fingerprint(&line.key), line: line.number, trusted: line.trusted.clone() }
             }
@@ -148,7 +148,7 @@ impl KnownHosts {
             return Verdict::Revoked;
         }
         let authorities: Vec<_> =
-            self.keys(name, Mark::Authority).map(|line| line.key.fingerprint(HashAlg::Sha256)).collect();
+            self.keys(name, Marker::Authority).map(|line| line.key.fingerprint(HashAlg::Sha256)).collect();
         let names_host = certificate.valid_principals().iter().any(|name| name.eq_ignore_ascii_case(host));
         // No critical option is defined for hosts, so any option is an unknown one.
         let trusted = certificate.cert_type() == CertType::Host
@@ -162,12 +162,12 @@ impl KnownHosts {
     /// Returns the types of the keys known for `name`: they are requested first, so that a host with several keys shows
     /// a known one.
     pub(super) fn known_types(&self, name: &str) -> Vec<Algorithm> {
-        self.keys(name, Mark::None).map(|line| line.key.algorithm()).collect()
+        self.keys(name, Marker::None).map(|line| line.key.algorithm()).collect()
     }
 
     /// Whether a certificate authority is known for `name`, so that certificates are worth requesting.
     pub(super) fn has_authority(&self, name: &str) -> bool {
-        self.keys(name, Mark::Authority).next().is_some()
+        self.keys(name, Marker::Authority).next().is_some()
     }
 
     /// Returns all lines, in the order of the file.
@@ -177,15 +177,15 @@ impl KnownHosts {
 
     /// Returns the lines that hold a key of the host called `name`; not those of an authority.
     pub(super) fn plain(&self, name: &str) -> impl Iterator<Item = &Line> {
-        self.keys(name, Mark::None)
+        self.keys(name, Marker::None)
     }
 
-    fn keys(&self, name: &str, mark: Mark) -> impl Iterator<Item = &Line> {
-        self.lines.iter().filter(move |line| line.mark == mark && is_match(&line.hosts, name))
+    fn keys(&self, name: &str, marker: Marker) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(move |line| line.marker == marker && is_match(&line.hosts, name))
     }
 
     fn is_revoked(&self, name: &str, key: &KeyData) -> bool {
-        self.keys(name, Mark::Revoked).any(|line| line.key.key_data() == key)
+        self.keys(name, Marker::Revoked).any(|line| line.key.key_data() == key)
     }
 }
 
@@ -208,20 +208,20 @@ impl Line {
     pub(super) fn parse(number: usize, bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(bytes);
         let mut words = text.split_ascii_whitespace().peekable();
-        let mark = match *words.peek()? {
-            "@cert-authority" => Mark::Authority,
-            "@revoked" => Mark::Revoked,
+        let marker = match *words.peek()? {
+            "@cert-authority" => Marker::Authority,
+            "@revoked" => Marker::Revoked,
             word if word.starts_with('@') => return None,
-            _ => Mark::None,
+            _ => Marker::None,
         };
-        let mut words = words.skip(usize::from(mark != Mark::None));
+        let mut words = words.skip(usize::from(marker != Marker::None));
         let spelled = words.next()?.to_owned();
         let hosts = spelled.parse().ok()?;
         let (kind, blob) = (words.next()?, words.next()?);
         let key = PublicKey::from_openssh(&format!("{kind} {blob}")).ok()?;
         let trusted = Trusted::read(&words.collect::<Vec<_>>().join(" "));
         let id = HEXLOWER.encode(&Sha256::digest(bytes.trim_ascii_end())).chars().take(32).collect();
-        Some(Self { number, mark, spelled, key, trusted, hosts, id })
+        Some(Self { number, marker, spelled, key, trusted, hosts, id })
     }
 
     /// Returns an id derived from its content: equal lines have the same.
@@ -231,7 +231,7 @@ impl Line {
 
     /// Whether it holds a key of the host called `name`.
     pub(super) fn is_key_of(&self, name: &str) -> bool {
-        self.mark == Mark::None && is_match(&self.hosts, name)
+        self.marker == Marker::None && is_match(&self.hosts, name)
     }
 
     /// Returns its hosts without the one called `name`: empty if it is for no other; `None` if it names them by a

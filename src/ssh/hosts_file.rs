@@ -12,7 +12,7 @@ use russh::keys::PublicKey;
 
 use super::{
     ReviewError,
-    hostkeys::{KnownHosts, Line, Mark, Trusted, Verdict, comment, fingerprint, pieces},
+    hostkeys::{KnownHosts, Line, Marker, Trusted, Verdict, comment, fingerprint, pieces},
 };
 
 /// A known_hosts file that is locked against other gateways and tasks, with its content.
@@ -97,7 +97,7 @@ pub(super) fn forget(path: &Path, id: &str) -> Result<Line, ReviewError> {
     let (mut kept, mut gone) = (Vec::with_capacity(held.bytes.len()), None);
     for (number, piece) in pieces(&held.bytes) {
         match Line::parse(number, piece).filter(|line| line.id() == id) {
-            Some(line) if line.mark != Mark::None => return Err(ReviewError::Marked { line: number }),
+            Some(line) if line.marker != Marker::None => return Err(ReviewError::Marked { line: number }),
             Some(line) => drop(gone.get_or_insert(line)),
             None => kept.extend_from_slice(piece),
         }

@@ -58,7 +58,7 @@ mod waiting;
 pub use address::is_plain_host;
 pub use client::{RusshConnector, SshSettings};
 pub use connect_error::ConnectError;
-pub use hostkeys::{Mark, Trusted};
+pub use hostkeys::{Marker, Trusted};
 pub use own_keys::{AUTHORITY, KEY, OwnKeyError, OwnKeys};
 pub use review::{HostKeys, KnownKey, Overview, Review, ReviewError};
 pub use sealed::{SealedCredential, UnfitKey, key_to_keep};

@@ -10,10 +10,10 @@ use russh::keys::PublicKey;
 
 use super::{
     ConnectError,
-    hostkeys::{KnownHosts, Line, Mark, Trusted, Verdict, fingerprint, unusable},
+    hostkeys::{KnownHosts, Line, Marker, Trusted, Verdict, fingerprint, unusable},
     hosts_file,
     person::clean_line,
-    waiting::{Met, Waiting, WaitingKey},
+    waiting::{Encounter, Waiting, WaitingKey},
 };
 use crate::core::record::UtcMicros;
 
@@ -40,7 +40,7 @@ pub struct KnownKey {
     /// Its SHA-256 fingerprint, as OpenSSH prints it.
     pub fingerprint: String,
     /// The marker of the key.
-    pub mark: Mark,
+    pub marker: Marker,
     /// The user who trusted it and the time, if recorded.
     pub trusted: Option<Trusted>,
     /// Its line number, from 1.
@@ -120,7 +120,7 @@ impl From<&Line> for KnownKey {
             host: clean_line(&line.spelled),
             kind: line.key.algorithm().to_string(),
             fingerprint: fingerprint(&line.key),
-            mark: line.mark,
+            marker: line.marker,
             trusted: line.trusted.clone(),
             line: line.number,
         }
@@ -191,7 +191,7 @@ impl HostKeys {
     pub async fn known(&self, id: &str) -> Result<KnownKey, ReviewError> {
         let known = self.read().await?;
         let line = known.lines().iter().find(|line| line.id() == id).ok_or(ReviewError::NotThere)?;
-        if line.mark == Mark::None { Ok(line.into()) } else { Err(ReviewError::Marked { line: line.number }) }
+        if line.marker == Marker::None { Ok(line.into()) } else { Err(ReviewError::Marked { line: line.number }) }
     }
 
     /// Removes a known key and returns it: its hosts' key is unknown then.
@@ -220,7 +220,7 @@ impl HostKeys {
     }
 
     /// Adds a refused key to those that wait for review.
-    pub(super) fn refused(&self, key: &PublicKey, met: Met<'_>) {
+    pub(super) fn refused(&self, key: &PublicKey, met: Encounter<'_>) {
         self.waiting().meet(key, met, (self.0.utc)());
     }
 
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn meet(keys: &HostKeys, key: &PublicKey) -> String {
-        let met = Met { host: "web-1", port: 22, target: "web", by: "ada" };
+        let met = Encounter { host: "web-1", port: 22, target: "web", by: "ada" };
         keys.waiting().meet(key, met, UtcMicros(1));
         keys.waiting().newest_first().next().unwrap().id.clone()
     }

@@ -25,7 +25,7 @@ use super::{
     trust::HostKeyCheck,
     tunnel::Tunnel,
     valve::{CutOnDrop, Valve},
-    waiting::Met,
+    waiting::Encounter,
 };
 
 /// The originator address and port that jump hosts are given for a forwarded connection (RFC 4254 §7.2): this gateway
@@ -144,7 +144,7 @@ impl Approach<'_> {
             .map_err(|_| ConnectError::TimedOut { addr: where_to, seconds: settings.connect_timeout.as_secs() })??;
 
         (self.dial.passed)(Step::KeyExchange);
-        let met = Met { host: stop.host, port: stop.port, target: stop.called, by: &self.dial.caller };
+        let met = Encounter { host: stop.host, port: stop.port, target: stop.called, by: &self.dial.caller };
         self.check_binding(&known, &greeting.presented, met)?;
         let check = HostKeyCheck { host_keys: &settings.host_keys, person, name: self.name, policy: stop.policy, met };
         check.run(&known, &greeting.presented.key).await?;
@@ -219,7 +219,7 @@ impl Approach<'_> {
 
     /// Refuses a key that belongs to another hop of the way: a server that shows it forwards the connection to that hop
     /// and could listen in. A key that is known for this very host counts as its own, even if other hosts have it too.
-    fn check_binding(&self, known: &KnownHosts, presented: &Presented, met: Met<'_>) -> Result<(), ConnectError> {
+    fn check_binding(&self, known: &KnownHosts, presented: &Presented, met: Encounter<'_>) -> Result<(), ConnectError> {
         let key = presented.key.public_key();
         if known.judge(self.name, &key) != Verdict::Unknown {
             return Ok(());

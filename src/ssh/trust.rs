@@ -7,7 +7,7 @@ use super::{
     ConnectError, HostKeyPolicy, HostKeys, Prompt, PromptField, PromptKind,
     hostkeys::{KnownHosts, Verdict, fingerprint},
     person::Person,
-    waiting::Met,
+    waiting::Encounter,
 };
 
 /// The check of a host key.
@@ -21,7 +21,7 @@ pub(super) struct HostKeyCheck<'a> {
     /// The policy for an unknown key.
     pub(super) policy: HostKeyPolicy,
     /// The place where the key is met, and the user; a certificate must name its host.
-    pub(super) met: Met<'a>,
+    pub(super) met: Encounter<'a>,
 }
 
 impl HostKeyCheck<'_> {

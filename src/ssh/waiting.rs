@@ -57,7 +57,7 @@ impl WaitingKey {
 
 /// The place where a key was met, and the user who met it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Met<'a> {
+pub(super) struct Encounter<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) target: &'a str,
@@ -70,8 +70,8 @@ pub(super) struct Waiting(Vec<WaitingKey>);
 
 impl Waiting {
     /// Adds a refused `key`.
-    pub(super) fn meet(&mut self, key: &PublicKey, met: Met<'_>, at: UtcMicros) {
-        let Met { host, port, target, by } = met;
+    pub(super) fn meet(&mut self, key: &PublicKey, met: Encounter<'_>, at: UtcMicros) {
+        let Encounter { host, port, target, by } = met;
         if key.to_bytes().map_or(true, |bytes| bytes.len() > MAX_KEY_BYTES) {
             return tracing::warn!(host, "a host key is too large to wait for review");
         }
@@ -142,8 +142,8 @@ mod tests {
         PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap().public_key().clone()
     }
 
-    fn met(host: &str) -> Met<'_> {
-        Met { host, port: 22, target: "web", by: "ada" }
+    fn met(host: &str) -> Encounter<'_> {
+        Encounter { host, port: 22, target: "web", by: "ada" }
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         let (one, other) = (key(), key());
         waiting.meet(&one, met("a"), UtcMicros(1));
         waiting.meet(&other, met("b"), UtcMicros(2));
-        waiting.meet(&one, Met { by: "bob", ..met("A") }, UtcMicros(3));
+        waiting.meet(&one, Encounter { by: "bob", ..met("A") }, UtcMicros(3));
         let first = waiting.newest_first().next().unwrap();
         assert_eq!((first.first_met_at, first.last_met_at, first.times), (UtcMicros(1), UtcMicros(3), 2));
         assert_eq!((first.met_by.as_str(), first.kind().as_str()), ("bob", "ssh-ed25519"));

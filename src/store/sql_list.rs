@@ -8,7 +8,7 @@ use crate::core::record::Status;
 
 /// A set of sessions that has an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Among {
+pub enum SessionSet {
     /// The open sessions.
     Open,
     /// The sessions of one user, open or not.
@@ -21,18 +21,18 @@ pub enum Among {
 
 /// Returns the sets that leave the fewest rows to read: the few open sessions, then one user's, then one target's, then
 /// everything.
-pub fn looked_at(query: &ListQuery) -> Vec<Among> {
+pub fn looked_at(query: &ListQuery) -> Vec<SessionSet> {
     let asks_for_open = query.statuses.is_empty() || query.statuses.iter().any(|status| *status != Status::Closed);
     if query.asks_for_open_only() {
-        vec![Among::Open]
+        vec![SessionSet::Open]
     } else if query.user.is_some() {
-        vec![Among::OfUser]
+        vec![SessionSet::OfUser]
     } else if query.target.is_some() {
-        vec![Among::OfTarget]
+        vec![SessionSet::OfTarget]
     } else if asks_for_open {
-        vec![Among::Open, Among::Closed]
+        vec![SessionSet::Open, SessionSet::Closed]
     } else {
-        vec![Among::Closed]
+        vec![SessionSet::Closed]
     }
 }
 

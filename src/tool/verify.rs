@@ -12,7 +12,7 @@ use crate::{
     core::record::SessionId,
     recording::{
         Seal, chain, text,
-        verify::{Bad, Verdict, verify_file},
+        verify::{Damage, Verdict, verify_file},
     },
     store::{RecordStore, sqlite::SqliteStore},
 };
@@ -34,7 +34,7 @@ pub async fn run(ctx: &ToolContext, options: &Verify) -> anyhow::Result<Report> 
     let mut verdict = match read {
         // The damage leaves no recording, or none that can be read to its end.
         Err(error) if error.kind() == ErrorKind::InvalidData => {
-            Verdict { bad: Some(Bad { from: 0, until: 0, what: error.to_string() }), ..Verdict::default() }
+            Verdict { damage: Some(Damage { from: 0, until: 0, what: error.to_string() }), ..Verdict::default() }
         }
         read => read.with_context(|| format!("cannot read {}", path.display()))?,
     };
@@ -43,25 +43,25 @@ pub async fn run(ctx: &ToolContext, options: &Verify) -> anyhow::Result<Report> 
         verdict.header.as_ref().and_then(|header| header.session.parse().ok()),
     );
     let log = match told.or(named) {
-        Some(session) if verdict.bad.is_none() => {
-            verdict.bad = misplaced(named, told);
+        Some(session) if verdict.damage.is_none() => {
+            verdict.damage = misplaced(named, told);
             log(ctx, session).await?
         }
         _ => Log::Silent,
     };
-    if verdict.bad.is_none() {
-        verdict.bad = contradicts(&verdict, &log);
+    if verdict.damage.is_none() {
+        verdict.damage = contradicts(&verdict, &log);
     }
     Ok(report(path, &verdict, &log))
 }
 
 /// Returns the damage if a recording is in the place of another: the file is named after one session and its header
 /// names another.
-fn misplaced(named: Option<SessionId>, told: Option<SessionId>) -> Option<Bad> {
+fn misplaced(named: Option<SessionId>, told: Option<SessionId>) -> Option<Damage> {
     let named = named?;
     let holds = told.map_or_else(|| "no session".to_owned(), |told| told.to_string());
     let what = format!("the file is named after session {named} and holds the recording of {holds}");
-    (told != Some(named)).then_some(Bad { from: 0, until: 0, what })
+    (told != Some(named)).then_some(Damage { from: 0, until: 0, what })
 }
 
 async fn log(ctx: &ToolContext, session: SessionId) -> anyhow::Result<Log> {
@@ -78,13 +78,15 @@ async fn log(ctx: &ToolContext, session: SessionId) -> anyhow::Result<Log> {
     })
 }
 
-fn contradicts(verdict: &Verdict, log: &Log) -> Option<Bad> {
+fn contradicts(verdict: &Verdict, log: &Log) -> Option<Damage> {
     let Log::Tells(told) = log else { return None };
-    let bad = |from: u64, what: String| Some(Bad { from, until: verdict.bytes.max(told.bytes), what });
+    let damage = |from: u64, what: String| Some(Damage { from, until: verdict.bytes.max(told.bytes), what });
     match verdict.seal {
         Some(seal) if seal == *told => None,
-        Some(_) => bad(0, "the recording is whole, but it is not the one of the event log: it was replaced".to_owned()),
-        None => bad(
+        Some(_) => {
+            damage(0, "the recording is whole, but it is not the one of the event log: it was replaced".to_owned())
+        }
+        None => damage(
             verdict.bytes,
             format!("the event log tells of {} bytes and their seal; the end is missing", told.bytes),
         ),
@@ -92,19 +94,19 @@ fn contradicts(verdict: &Verdict, log: &Log) -> Option<Bad> {
 }
 
 fn report(path: &Path, verdict: &Verdict, log: &Log) -> Report {
-    let Verdict { bytes, events, seconds, seal, uncovered, bad, .. } = verdict;
+    let Verdict { bytes, events, seconds, seal, uncovered, damage, .. } = verdict;
     let shown = path.display();
     let log = match log {
         Log::Silent => "not in the event log of this data directory",
         Log::Tells(_) => "the event log tells the same",
         Log::Unsealed => "the event log tells no seal",
     };
-    let text = match (bad, seal) {
-        (Some(Bad { from, until, what }), _) if from < until => {
+    let text = match (damage, seal) {
+        (Some(Damage { from, until, what }), _) if from < until => {
             format!("{shown}: {what}\nthe damage lies in bytes {from} … {}", until - 1)
         }
         // What is known of the place stands in the sentence.
-        (Some(Bad { what, .. }), _) => format!("{shown}: {what}"),
+        (Some(Damage { what, .. }), _) => format!("{shown}: {what}"),
         (None, Some(seal)) => format!(
             "{shown}: whole: {events} events in {seconds:.3} s, {bytes} bytes, sealed {}; {log}",
             chain::hex(&seal.head)
@@ -115,11 +117,11 @@ fn report(path: &Path, verdict: &Verdict, log: &Log) -> Report {
         ),
     };
     let json = json!({
-        "file": path, "whole": bad.is_none(), "sealed": seal.map(|seal| chain::hex(&seal.head)), "bytes": bytes,
+        "file": path, "whole": damage.is_none(), "sealed": seal.map(|seal| chain::hex(&seal.head)), "bytes": bytes,
         "events": events, "seconds": seconds, "uncovered_bytes": uncovered, "log": log,
-        "bad": bad.as_ref().map(|bad| json!({"from": bad.from, "until": bad.until, "what": bad.what})),
+        "damage": damage.as_ref().map(|damage| json!({"from": damage.from, "until": damage.until, "what": damage.what})),
     });
-    Report { text, json, code: u8::from(bad.is_some()) }
+    Report { text, json, code: u8::from(damage.is_some()) }
 }
 
 #[cfg(test)]
@@ -127,8 +129,8 @@ mod tests {
     use super::*;
 
     fn told(from: u64, until: u64) -> String {
-        let bad = Some(Bad { from, until, what: "their hash differs".to_owned() });
-        report(Path::new("s.cast"), &Verdict { bad, ..Verdict::default() }, &Log::Silent).text
+        let damage = Some(Damage { from, until, what: "their hash differs".to_owned() });
+        report(Path::new("s.cast"), &Verdict { damage, ..Verdict::default() }, &Log::Silent).text
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl<'a> From<&'a KnownKey> for KnownView<'a> {
             host: &key.host,
             kind: &key.kind,
             fingerprint: &key.fingerprint,
-            marker: key.mark.as_str(),
+            marker: key.marker.as_str(),
             trusted_by: key.trusted.as_ref().map(|trusted| &*trusted.by),
             trusted_at: key.trusted.as_ref().map(|trusted| Rfc3339(trusted.at)),
             line: key.line,

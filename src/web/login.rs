@@ -180,13 +180,13 @@ pub async fn compare(_: &SemaphorePermit<'_>, password: SecretString, hash: Opti
 
 /// The query of [`link`].
 #[derive(Deserialize)]
-pub struct Once {
+pub struct LinkQuery {
     once: Option<String>,
 }
 
 /// `GET /login?once=SECRET`: uses a one-time link up and redirects to the UI, 303. The cookie is effective without a
 /// second hop: the page is public, and its own calls are same-site even if the link was on a page of another site.
-pub async fn link(request: HttpRequest, query: web::Query<Once>) -> Result<HttpResponse, Problem> {
+pub async fn link(request: HttpRequest, query: web::Query<LinkQuery>) -> Result<HttpResponse, Problem> {
     let state = State::of(&request)?;
     let Some(secret) = &query.once else { return Ok(see_other("/").finish()) };
     match state.redeem_link(secret) {

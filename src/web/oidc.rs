@@ -196,7 +196,7 @@ mod tests {
     use super::*;
     use crate::{
         core::{
-            oidc::{Rules, provider::Client, token::Told},
+            oidc::{Rules, provider::Client, token::IdToken},
             people::Role,
         },
         notify::provider::Provider,
@@ -225,9 +225,9 @@ mod tests {
         Settings { allowed_origins: vec![url.to_owned()], public_url: Some(url.to_owned()), ..settings() }
     }
 
-    fn told(subject: &str, name: &str) -> Told {
+    fn told(subject: &str, name: &str) -> IdToken {
         let claims = json!({ "preferred_username": name, "groups": ["ops"] });
-        Told { subject: subject.to_owned(), claims: claims.as_object().cloned().unwrap_or_default() }
+        IdToken { subject: subject.to_owned(), claims: claims.as_object().cloned().unwrap_or_default() }
     }
 
     #[actix_rt::test]
@@ -236,7 +236,7 @@ mod tests {
         let request = TestRequest::default().app_data(state.clone()).to_http_request();
         let outcome = admission::admit(&request, &state, &oidc, &told("1", "Viewer")).await;
         assert!(matches!(&outcome, Err(Refusal::Taken { user }) if user == "viewer"), "{outcome:?}");
-        let nobody = Told { claims: crate::core::oidc::Claims::new(), ..told("1", "") };
+        let nobody = IdToken { claims: crate::core::oidc::Claims::new(), ..told("1", "") };
         let outcome = admission::admit(&request, &state, &oidc, &nobody).await;
         assert!(matches!(&outcome, Err(Refusal::InNoGroup { user }) if user.is_empty()), "{outcome:?}");
     }

@@ -18,7 +18,7 @@ use crate::{
 /// The state of control, as frames show it.
 mod control;
 
-pub use control::{ControlRequestView, Held, May};
+pub use control::{ControlOption, ControlRequestView, Held};
 
 /// The subprotocol's name.
 pub const SUBPROTOCOL: &str = "pulsegate.v1";

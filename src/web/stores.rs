@@ -14,7 +14,7 @@ use crate::{
 /// The options of a sweep.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wish {
+pub struct SweepOptions {
     /// Report only, change nothing.
     dry_run: bool,
 }
@@ -37,13 +37,13 @@ pub async fn sweep(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
-    wish: Body<Wish>,
+    options: Body<SweepOptions>,
 ) -> Result<web::Json<Sweep>, Problem> {
     let caller = caller.recheck(&state, Some(Right::Terminate))?;
-    let how = if wish.dry_run { "A look without a change." } else { "What differs is mended." };
+    let how = if options.dry_run { "A look without a change." } else { "What differs is mended." };
     let deed = Visitor::of(&request, &state, &caller).did(Action::StoreSweep, "", how);
     state.gateway.audit().record(deed).await?;
-    Ok(web::Json(state.gateway.sweep(wish.dry_run).await?))
+    Ok(web::Json(state.gateway.sweep(options.dry_run).await?))
 }
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ mod tests {
         let (caller, cookie) = caller(&state, "operator");
         state.sign_ins().sign_out(state.times(), &cookie).await.unwrap();
         let request = TestRequest::default().peer_addr("127.0.0.1:5000".parse().unwrap()).to_http_request();
-        let refused = sweep(request, state, caller, Body(Wish { dry_run: true })).await.unwrap_err();
+        let refused = sweep(request, state, caller, Body(SweepOptions { dry_run: true })).await.unwrap_err();
         assert_eq!(refused.status_code().as_u16(), 401);
     }
 }

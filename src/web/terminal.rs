@@ -46,7 +46,7 @@ mod control;
 /// The session's messages, as frames.
 mod frames;
 
-use control::{Typing, Wish};
+use control::{ControlFrame, Typing};
 
 /// The longest wait for a browser's first frame.
 const ATTACH_WITHIN: Duration = Duration::from_secs(10);
@@ -200,11 +200,11 @@ impl TerminalSocket {
             (BrowserFrame::Close {}, Some(ends)) => {
                 session::post(&ends.session, SessionMessage::UserClose(ends.attach))
             }
-            (BrowserFrame::RequestControl {}, Some(_)) => self.acts(Wish::Ask, ctx),
-            (BrowserFrame::TakeControl {}, Some(_)) => self.acts(Wish::Take, ctx),
-            (BrowserFrame::ReturnControl {}, Some(_)) => self.acts(Wish::Return, ctx),
-            (BrowserFrame::GrantControl { id }, Some(_)) => self.acts(Wish::Answer(id, true), ctx),
-            (BrowserFrame::RefuseControl { id }, Some(_)) => self.acts(Wish::Answer(id, false), ctx),
+            (BrowserFrame::RequestControl {}, Some(_)) => self.acts(ControlFrame::Ask, ctx),
+            (BrowserFrame::TakeControl {}, Some(_)) => self.acts(ControlFrame::Take, ctx),
+            (BrowserFrame::ReturnControl {}, Some(_)) => self.acts(ControlFrame::Return, ctx),
+            (BrowserFrame::GrantControl { id }, Some(_)) => self.acts(ControlFrame::Answer(id, true), ctx),
+            (BrowserFrame::RefuseControl { id }, Some(_)) => self.acts(ControlFrame::Answer(id, false), ctx),
             (BrowserFrame::Typing { turn }, Some(_)) => self.takes_turn(Turn(turn)),
         }
     }

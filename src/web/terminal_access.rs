@@ -15,7 +15,7 @@ use crate::{
         mailbox::Mailbox,
         session::{
             self, SessionMessage,
-            control::{Act, Deed},
+            control::{ControlCommand, ControlMessage},
         },
     },
     core::{
@@ -39,7 +39,7 @@ impl Drop for Guard {
 
 /// Notifies a session that the user of `attach` may no longer type in it.
 pub fn is_unfit(session: &Mailbox<SessionMessage>, attach: AttachNo, why: String) {
-    session::post(session, SessionMessage::Control(Act { attach, deed: Deed::Unfit { why } }));
+    session::post(session, SessionMessage::Control(ControlMessage { attach, command: ControlCommand::Unfit { why } }));
 }
 
 /// The caller at a terminal, and the terminal's owner.

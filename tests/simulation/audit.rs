@@ -16,9 +16,9 @@ use pulsegate::{
 use tokio::time::Instant;
 
 use crate::{
+    failpoints::KINDS,
     host::Host,
     log::Log,
-    stings::KINDS,
     stores::{live::Server, records::Rows, way::LATEST},
     truth::{Condition, Life, Token},
     witness::{Confusion, Shared, is_note},
@@ -221,7 +221,7 @@ impl Auditor {
 
     /// Every restart is counted, by the kind of actor.
     pub async fn count(&self, host: &Rc<Host>) {
-        let failed = || KINDS.map(|kind| host.stings.restarts(kind));
+        let failed = || KINDS.map(|kind| host.failpoints.restarts(kind));
         let before = failed();
         // A very recent failure may not be reported yet.
         let told = |last: Option<Instant>| last.is_none_or(|at| at.elapsed() > SECOND);

@@ -7,9 +7,9 @@ use pulsegate::core::record::{EndReason, SessionId};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    failpoints::KINDS,
     host::Host,
     log::Log,
-    stings::KINDS,
     stores::{
         dice::Dice,
         live::Server,
@@ -142,7 +142,7 @@ impl Saboteur {
     pub async fn mend(&self) {
         for host in &self.hosts {
             host.freeze(false);
-            host.stings.calm();
+            host.failpoints.calm();
             for way in [&host.ways.journal, &host.ways.records, &host.ways.live] {
                 way.calm();
             }
@@ -333,7 +333,7 @@ impl Saboteur {
 
     fn sting(&self, host: &Host, times: u64) {
         let kind = *self.dice.pick(&KINDS);
-        host.stings.arm(kind, self.dice.roll(60), times);
+        host.failpoints.arm(kind, self.dice.roll(60), times);
     }
 
     /// Sends all requests before any is answered. If none is refused, a queue has no bound (I13).

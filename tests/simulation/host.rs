@@ -33,9 +33,9 @@ use pulsegate::{
 use tokio::{task::LocalSet, time::Instant};
 
 use crate::{
+    failpoints::Failpoints,
     log::Log,
     patience::Patience,
-    stings::Stings,
     stores::{
         dice::Dice,
         live::{Server, View},
@@ -73,7 +73,7 @@ pub struct Host {
     /// Its disk.
     pub journal: Rows,
     /// The failures of its gateway's actors.
-    pub stings: Rc<Stings>,
+    pub failpoints: Rc<Failpoints>,
     /// The shared records; `None` if the journal is the record store.
     pub records: Option<Rows>,
     live: Server,
@@ -126,15 +126,16 @@ impl Host {
     pub fn new(number: usize, deps: HostDeps) -> Self {
         let HostDeps { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for, patience, ahead } =
             deps;
-        let (world, stings) = (World::new(WALL, dice.next()), Rc::new(Stings::new(number, truth.clone(), log.clone())));
-        let seen = stings.clone();
+        let (world, failpoints) =
+            (World::new(WALL, dice.next()), Rc::new(Failpoints::new(number, truth.clone(), log.clone())));
+        let seen = failpoints.clone();
         world.watch(move |kind, which| seen.see(kind, which));
         Self {
             number,
             world,
             ways,
             journal,
-            stings,
+            failpoints,
             records,
             live,
             connector,
@@ -225,7 +226,7 @@ impl Host {
         }
         loop {
             *self.fatal_exit.lock().expect("nothing panics under this lock") = None;
-            self.stings.begin();
+            self.failpoints.begin();
             if let Some((right, _)) = self.truth.look().right(self.number) {
                 right.begin(Instant::now());
             }

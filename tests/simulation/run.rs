@@ -380,7 +380,7 @@ async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice, fences: b
 /// Restarts a gateway that gave up, as the operating system does; checks that none gives up without a reason, and that
 /// each one with a reason does.
 fn heed(host: &Rc<Host>, auditor: &Auditor, fences: bool) {
-    let (fatal_exit, too_many) = (host.fatal_exit(), host.stings.are_too_many());
+    let (fatal_exit, too_many) = (host.fatal_exit(), host.failpoints.are_too_many());
     if too_many && fatal_exit.is_none() {
         auditor.log.broken(&format!("host {}: an actor was given up, and its process goes on", host.number));
     }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{Gateway, GatewayError, OpenSession};
 use crate::{
-    actor::{clock, registry::RegistryMessage, session::Witness},
+    actor::{clock, registry::RegistryMessage, session::DialAudit},
     ssh::{ConnectError, DialEvent, PromptKind, Step},
 };
 
@@ -48,7 +48,7 @@ impl Gateway {
         self.admits()?;
         let username = request.username.clone();
         self.ask(|reply| RegistryMessage::Admits { username, reply }).await??;
-        let witness = Witness::new(&self.deps, &request);
+        let dial_audit = DialAudit::new(&self.deps, &request);
         let (events, mut heard) = mpsc::channel(1);
         let passed = Arc::new(Mutex::new(vec![clock::instant()]));
         let mut dial = request.dial("test".to_owned(), events, Arc::new(|| {}));
@@ -68,15 +68,15 @@ impl Gateway {
                         DialEvent::Progress(_) => {}
                         // Dropping the reply refuses to answer.
                         DialEvent::Ask { prompt, .. } => asked = Some(prompt.kind),
-                        DialEvent::Unasked { hop, kind } => witness.unasked(hop.as_deref(), kind),
-                        DialEvent::Trusting { host, detail, proceed } => witness.trusts(&host, &detail, proceed),
+                        DialEvent::Unasked { hop, kind } => dial_audit.unasked(hop.as_deref(), kind),
+                        DialEvent::Trusting { host, detail, proceed } => dial_audit.trusts(&host, &detail, proceed),
                     },
                 }
             }
         });
         let outcome = outcome.await.unwrap_or(Err(ConnectError::TimedOut { addr, seconds: TRIAL_TIMEOUT.as_secs() }));
         if let Err(error) = &outcome {
-            witness.failed(error);
+            dial_audit.failed(error);
         }
         let mut times = passed.lock().unwrap_or_else(PoisonError::into_inner).clone();
         times.push(clock::instant());

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use actix::{AsyncContext, Context};
 use tokio::sync::mpsc;
 
-use super::{KIND, SessionActor, SessionMessage, post, recording, witness::Witness};
+use super::{KIND, SessionActor, SessionMessage, dial_audit::DialAudit, post, recording};
 use crate::{
     actor::{
         SessionDeps,
@@ -106,7 +106,7 @@ async fn dial(
         return post(&mailbox, SessionMessage::ConnectFailed { reason, detail });
     }
     let (events, mut heard) = mpsc::channel(4);
-    let (beat, witness) = (wire.beat.clone(), Witness::new(&deps, &request));
+    let (beat, dial_audit) = (wire.beat.clone(), DialAudit::new(&deps, &request));
     let dial = request.dial(id.to_string(), events, Arc::new(move || beat.hear()));
     let mut connecting = deps.connector.connect(dial);
     let outcome = loop {
@@ -118,8 +118,8 @@ async fn dial(
                     wire.tell_all(|| ToSocket::Status { status: "connecting", detail: detail.clone() });
                 }
                 DialEvent::Ask { prompt, reply } => wire.ask(prompt, reply),
-                DialEvent::Unasked { hop, kind } => witness.unasked(hop.as_deref(), kind),
-                DialEvent::Trusting { host, detail, proceed } => witness.trusts(&host, &detail, proceed),
+                DialEvent::Unasked { hop, kind } => dial_audit.unasked(hop.as_deref(), kind),
+                DialEvent::Trusting { host, detail, proceed } => dial_audit.trusts(&host, &detail, proceed),
             },
         }
     };
@@ -128,11 +128,11 @@ async fn dial(
         Ok(link) => {
             let addr = link.addr.clone();
             wire.take_up(link, mailbox.clone());
-            wire.keep(witness.listens(heard));
+            wire.keep(dial_audit.listens(heard));
             SessionMessage::Connected { addr }
         }
         Err(error) => {
-            witness.failed(&error);
+            dial_audit.failed(&error);
             SessionMessage::ConnectFailed { reason: error.reason(), detail: error.to_string() }
         }
     };

@@ -20,16 +20,16 @@ pub(in crate::actor) use crate::core::control::Event;
 
 /// A page's message about control.
 #[derive(Debug, Clone)]
-pub struct Act {
+pub struct ControlMessage {
     /// The page's attachment.
     pub attach: AttachNo,
     /// The action.
-    pub deed: Deed,
+    pub command: ControlCommand,
 }
 
 /// An action on control. The user's right to it was checked before.
 #[derive(Debug, Clone)]
-pub enum Deed {
+pub enum ControlCommand {
     /// A watcher asks for control.
     Ask,
     /// A watcher takes control without asking.
@@ -59,22 +59,22 @@ pub enum Deed {
 
 impl SessionActor {
     /// Handles a page's message about control.
-    pub(super) fn control(&mut self, Act { attach, deed }: Act, ctx: &mut Context<Self>) {
+    pub(super) fn control(&mut self, ControlMessage { attach, command }: ControlMessage, ctx: &mut Context<Self>) {
         let Some(viewer) = self.wire.viewer(attach).filter(|viewer| viewer.kind.control_aware) else { return };
         let page = || Page { attach, name: viewer.user.clone(), client: viewer.client.clone() };
         let is_early = self.session.record().status == Status::Connecting;
-        let event = match deed {
-            Deed::Ask | Deed::Force if is_early || viewer.kind.interactive => {
+        let event = match command {
+            ControlCommand::Ask | ControlCommand::Force if is_early || viewer.kind.interactive => {
                 let why = "Nobody but the owner types before the shell runs.".to_owned();
                 return viewer.send(ToSocket::Answer(Answer::Refused, why));
             }
-            Deed::Ask => Event::Asked(page()),
-            Deed::Force => Event::Forced(page()),
-            Deed::TakeBack => Event::TookBack(attach),
-            Deed::GiveBack => Event::GaveBack(attach),
-            Deed::Answer { request, granted } => Event::Answered { by: attach, request, granted },
-            Deed::Unfit { why } => Event::Unfit { attach, why },
-            Deed::Refused { why } => return viewer.send(ToSocket::Answer(Answer::Refused, why)),
+            ControlCommand::Ask => Event::Asked(page()),
+            ControlCommand::Force => Event::Forced(page()),
+            ControlCommand::TakeBack => Event::TookBack(attach),
+            ControlCommand::GiveBack => Event::GaveBack(attach),
+            ControlCommand::Answer { request, granted } => Event::Answered { by: attach, request, granted },
+            ControlCommand::Unfit { why } => Event::Unfit { attach, why },
+            ControlCommand::Refused { why } => return viewer.send(ToSocket::Answer(Answer::Refused, why)),
         };
         self.wire.control.borrow_mut().handle(clock::instant(), event);
         self.handle_event(None, ctx);

@@ -26,7 +26,7 @@ pub enum SessionMessage {
     /// A socket is closed, or has to be closed.
     SocketLost(AttachNo, Loss),
     /// A page requests, gives back or takes control.
-    Control(control::Act),
+    Control(control::ControlMessage),
     /// Answers a prompt.
     Answer {
         /// The page that answers; only the owner's page may.

@@ -70,8 +70,8 @@ pub struct Target {
     pub held: Arc<AtomicBool>,
 }
 
-pub struct Says(mpsc::UnboundedReceiver<LinkEvent>);
-pub struct Hears(Target, Echo, Arc<dyn Fn() + Send + Sync>);
+pub struct FakeOutput(mpsc::UnboundedReceiver<LinkEvent>);
+pub struct FakeInput(Target, Echo, Arc<dyn Fn() + Send + Sync>);
 pub struct Control {
     closed: Arc<AtomicBool>,
     held: Arc<AtomicBool>,
@@ -85,21 +85,21 @@ impl Connector for Targets {
         self.0.lock().unwrap().push(target.clone());
         let link = Link {
             addr: "192.0.2.1:22".to_owned(),
-            output: Box::new(Says(said)),
+            output: Box::new(FakeOutput(said)),
             control: Box::new(Control { closed: target.closed.clone(), held: target.held.clone() }),
-            input: Box::new(Hears(target, self.1, dial.heard)),
+            input: Box::new(FakeInput(target, self.1, dial.heard)),
         };
         async { Ok(link) }.boxed_local()
     }
 }
 
-impl LinkOutput for Says {
+impl LinkOutput for FakeOutput {
     fn poll_event(&mut self, cx: &mut task::Context<'_>) -> task::Poll<LinkEvent> {
         self.0.poll_recv(cx).map(|event| event.unwrap_or(LinkEvent::Closed))
     }
 }
 
-impl LinkInput for Hears {
+impl LinkInput for FakeInput {
     fn write(&mut self, bytes: Bytes) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
         self.0.heard.lock().unwrap().extend_from_slice(&bytes);
         if let Echo::Every = self.1 {

@@ -43,12 +43,12 @@ const FAILURES: u64 = 4;
 
 /// The kinds that are to fail next, and the actors that did.
 #[derive(Default)]
-struct Stings {
+struct Failpoints {
     kind: Cell<Option<&'static str>>,
     struck: RefCell<HashSet<String>>,
 }
 
-impl Stings {
+impl Failpoints {
     /// Observes a moment of an actor, and panics if it is to fail. Each session fails at most once.
     fn see(&self, kind: &'static str, which: &str) {
         let due = self.kind.get() == Some(kind) && !std::thread::panicking();
@@ -102,10 +102,10 @@ fn percentile(keys: impl Iterator<Item = Duration>) -> Duration {
     keys[keys.len() * 99 / 100]
 }
 
-async fn fails(house: &House, stings: &Stings) {
+async fn fails(house: &House, failpoints: &Failpoints) {
     for kind in KINDS {
         for nth in 1..=FAILURES {
-            stings.kind.set(Some(kind));
+            failpoints.kind.set(Some(kind));
             let came_back = async || {
                 // The supervisor has moments only when it is asked; a request to one that fails gets no answer.
                 house.gateway.actors().await.ok();
@@ -120,8 +120,8 @@ async fn fails(house: &House, stings: &Stings) {
 
 #[test]
 fn no_keystroke_is_lost_while_actors_of_each_kind_fail() {
-    let (world, stings) = (World::new(UtcMicros(1_750_000_000_000_000), 1), Rc::new(Stings::default()));
-    let seen = stings.clone();
+    let (world, failpoints) = (World::new(UtcMicros(1_750_000_000_000_000), 1), Rc::new(Failpoints::default()));
+    let seen = failpoints.clone();
     world.watch(move |kind, which| seen.see(kind, which));
     world.enter(|| {
         actix_rt::System::new().block_on(async {
@@ -134,7 +134,7 @@ fn no_keystroke_is_lost_while_actors_of_each_kind_fail() {
             let begun = clock::instant();
             eventually(async || room.typed.get() >= CALM).await;
             let trouble = clock::instant();
-            fails(&house, &stings).await;
+            fails(&house, &failpoints).await;
             room.over.set(true);
             let typed = join_all(people.into_iter().map(hurried)).await.into_iter();
             let keys: Vec<_> = typed.flat_map(|keys| keys.expect("nobody lost anything")).collect();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Known, Plan, Remark, Step};
-use crate::core::target::{Astray, JUMP_HOSTS, PublicTarget, Target, is_name, parse_place, place, way};
+use crate::core::target::{JUMP_HOSTS, PublicTarget, Target, WayError, is_name, parse_place, place, way};
 
 /// Parses the value of `ProxyJump` or `-J`: hosts between commas, or `none`.
 pub fn jumps(value: &str) -> Vec<String> {
@@ -112,7 +112,7 @@ impl Plan {
         // Targets that are not in the file may lead over targets that are.
         for name in present.keys().filter(|name| !done.contains_key(name.as_str())) {
             if let Err(astray) = way(name, after)
-                && let Astray::Circle(passed) | Astray::TooFar(passed) = &astray
+                && let WayError::Circle(passed) | WayError::TooFar(passed) = &astray
                 && way(name, before).is_ok()
             {
                 let changed = passed.iter().find(|stop| done.contains_key(stop.as_str()));

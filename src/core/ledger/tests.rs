@@ -265,12 +265,12 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The content of a store after the batches it took.
 #[derive(Default, PartialEq, Debug)]
-struct Told {
+struct Applied {
     records: BTreeMap<SessionId, Record>,
     transitions: BTreeSet<(SessionId, u64)>,
 }
 
-impl Told {
+impl Applied {
     fn take(&mut self, write: &Write) {
         let record = &write.record;
         let known = self.records.entry(record.id).or_insert_with(|| record.clone());
@@ -284,7 +284,7 @@ proptest! {
     fn nothing_is_lost_and_nothing_comes_twice(steps in vec(step(), 1..200), size in 1..6_usize) {
         let mut ledger = Ledger::new(Limits { batch: size, closes: 2, ..limits() });
         let mut now = Instant::now();
-        let (mut pushed, mut told) = (Told::default(), Told::default());
+        let (mut pushed, mut told) = (Applied::default(), Applied::default());
         let mut flying: Option<Vec<Write>> = None;
         // The number of pushes of each session since the last batch of it that the store took.
         let mut owed: BTreeMap<SessionId, u32> = BTreeMap::new();

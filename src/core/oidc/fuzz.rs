@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use serde_json::Value;
 
 use super::{
-    provider::{Client, refusal, told_of, traded},
+    provider::{Client, refusal, token_response, told_of},
     tests::{Signer, body},
     token::{Expected, Keys, Rejected},
     *,
@@ -101,7 +101,7 @@ proptest! {
             prop_assert!(endpoints.token.starts_with("http"));
         }
         prop_assert!(told_of("1", told.as_bytes()).is_none_or(|claims| claims["sub"] == "1"));
-        traded(told.as_bytes());
+        token_response(told.as_bytes());
         prop_assert!(refusal(told.as_bytes()).is_none_or(|word| word.len() <= 64));
     }
 

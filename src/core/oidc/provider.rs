@@ -162,7 +162,7 @@ impl Flow {
 
 /// The tokens that a code was exchanged for.
 #[derive(Deserialize)]
-pub struct Traded {
+pub struct TokenResponse {
     /// The token about the user.
     pub id_token: SecretString,
     /// The token that authorises requests for further claims about them.
@@ -170,17 +170,17 @@ pub struct Traded {
 }
 
 /// Parses the tokens that a code was exchanged for.
-pub fn traded(body: &[u8]) -> Option<Traded> {
+pub fn token_response(body: &[u8]) -> Option<TokenResponse> {
     serde_json::from_slice(body).ok()
 }
 
 /// Returns the error code of a provider's refusal, if it is a valid one.
 pub fn refusal(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Told {
+    struct ErrorBody {
         error: String,
     }
-    let told: Told = serde_json::from_slice(body).ok()?;
+    let told: ErrorBody = serde_json::from_slice(body).ok()?;
     is_word(&told.error).then_some(told.error)
 }
 

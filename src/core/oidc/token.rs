@@ -122,14 +122,14 @@ pub struct SignedOut {
 
 /// A user, as described by a token.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
+pub struct IdToken {
     /// The provider's name for the user.
     pub subject: String,
     /// Every claim of the token.
     pub claims: Claims,
 }
 
-impl Told {
+impl IdToken {
     /// Returns the provider's name for this sign-in, if it gives one.
     pub fn session(&self) -> Option<&str> {
         self.claims.get("sid").and_then(Value::as_str).filter(|session| !session.is_empty())
@@ -181,7 +181,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`Rejected`]; after [`Rejected::UnknownKey`] the caller may try again with the provider's newest keys.
-    pub fn verify(&self, token: &str, expected: &Expected<'_>, nonce: &str) -> Result<Told, Rejected> {
+    pub fn verify(&self, token: &str, expected: &Expected<'_>, nonce: &str) -> Result<IdToken, Rejected> {
         let body = self.signed(token)?;
         let told: Body = serde_json::from_slice(&body).map_err(|_| Rejected::Unreadable)?;
         told.is_of_now(expected, told.exp.ok_or(Rejected::Unreadable)?)?;
@@ -191,7 +191,7 @@ impl Keys {
         }
         let subject = told.subject()?.ok_or(Rejected::Unreadable)?;
         let claims = serde_json::from_slice(&body).map_err(|_| Rejected::Unreadable)?;
-        Ok(Told { subject, claims })
+        Ok(IdToken { subject, claims })
     }
 
     /// Returns the sign-ins that a logout token ends, if it is signed and valid (Back-Channel Logout §2.6). An ID token

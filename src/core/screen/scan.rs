@@ -21,15 +21,15 @@ const GLANCE: usize = 8 * 1024;
 /// A summary of a piece of output, taken while the piece is in the processor's cache: enough to skip it later without
 /// reading it again from memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Gist {
+pub struct Summary {
     /// Whether it is text only, and ends with a whole character.
     pub(super) text: bool,
     /// The whole lines it begins with, as far as they were counted.
     pub(super) lines: usize,
 }
 
-impl Gist {
-    /// Returns the gist of a piece; its lines are counted up to `lines`.
+impl Summary {
+    /// Returns the summary of a piece; its lines are counted up to `lines`.
     pub fn of(bytes: &[u8], lines: usize) -> Self {
         // A character that is not ASCII may be cut off.
         let text = memchr::memchr3(ESC, SO, SI, bytes).is_none() && bytes.last().is_some_and(u8::is_ascii);
@@ -299,13 +299,13 @@ mod tests {
 
     #[test]
     fn a_piece_is_text_where_it_holds_nothing_else_and_ends_with_a_whole_character() {
-        let gist = |text: &str| (Gist::of(text.as_bytes(), 3).text, Gist::of(text.as_bytes(), 3).lines);
-        assert_eq!(gist("a\r\nb\nc\r\nd"), (true, 2), "an end of line alone is no whole line");
-        assert_eq!(gist(&"日本\r\n".repeat(9)), (true, 3), "they are counted as far as asked");
-        assert_eq!(gist("a\r\nb\x1b[m\r\n"), (false, 0));
-        assert_eq!((gist("a\r\nb\x0e"), gist("\x0fa\r\n"), gist("")), ((false, 0), (false, 0), (false, 0)));
+        let summary = |text: &str| (Summary::of(text.as_bytes(), 3).text, Summary::of(text.as_bytes(), 3).lines);
+        assert_eq!(summary("a\r\nb\nc\r\nd"), (true, 2), "an end of line alone is no whole line");
+        assert_eq!(summary(&"日本\r\n".repeat(9)), (true, 3), "they are counted as far as asked");
+        assert_eq!(summary("a\r\nb\x1b[m\r\n"), (false, 0));
+        assert_eq!((summary("a\r\nb\x0e"), summary("\x0fa\r\n"), summary("")), ((false, 0), (false, 0), (false, 0)));
         let cut = "a\r\né".as_bytes().split_last().unwrap().1;
-        assert_eq!(Gist::of(cut, 3), Gist { text: false, lines: 0 });
+        assert_eq!(Summary::of(cut, 3), Summary { text: false, lines: 0 });
     }
 
     #[test]

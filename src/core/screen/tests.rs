@@ -195,18 +195,18 @@ fn colours_of_what_passes_by_hold_for_what_is_seen() {
 
 #[test]
 fn text_is_skipped_only_where_nothing_on_the_screen_outlasts_it() {
-    let gist = |text: &str| Gist::of(text.as_bytes(), Grid::default().scrolled());
-    let lines = |count: usize| gist(&"line\r\n".repeat(count));
-    let skips = |said: &str, gist: Gist, next: Gist| {
+    let summary = |text: &str| Summary::of(text.as_bytes(), Grid::default().scrolled());
+    let lines = |count: usize| summary(&"line\r\n".repeat(count));
+    let skips = |said: &str, summary: Summary, next: Summary| {
         let mut screen = Screen::new(Grid::default()).unwrap();
         screen.feed(said.as_bytes()).unwrap();
-        screen.skip(gist, next)
+        screen.skip(summary, next)
     };
-    assert_eq!(skips("$ ", gist("text\r\n"), lines(48)), Ok(true));
-    assert_eq!(skips("$ ", gist("text\r\n"), lines(47)), Ok(false), "too few lines behind it");
-    assert_eq!(skips("$ ", gist("text\x1b[m\r\n"), lines(48)), Ok(false), "more than text");
+    assert_eq!(skips("$ ", summary("text\r\n"), lines(48)), Ok(true));
+    assert_eq!(skips("$ ", summary("text\r\n"), lines(47)), Ok(false), "too few lines behind it");
+    assert_eq!(skips("$ ", summary("text\x1b[m\r\n"), lines(48)), Ok(false), "more than text");
     for (said, why) in [("\x1b[2;4r", "margins"), ("\x1b[3", "the beginning of a sequence"), ("\x1b]0;t", "of a title")]
     {
-        assert_eq!(skips(said, gist("1mtext\r\n"), lines(48)), Ok(false), "{why}");
+        assert_eq!(skips(said, summary("1mtext\r\n"), lines(48)), Ok(false), "{why}");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use crate::core::screen::{Gist, Grid, Lost, Screen};
+use crate::core::screen::{Grid, Lost, Screen, Summary};
 
 /// Most changes of size that are remembered; more within the kept output come only from dragging a window's edge.
 const MAX_SIZES: usize = 16;
@@ -48,27 +48,27 @@ impl Past {
         self.sizes.push_back((offset, grid));
     }
 
-    /// Returns the gist of a piece, for use once it is forgotten.
-    pub fn gist(&self, bytes: &[u8]) -> Gist {
+    /// Returns the summary of a piece, for use once it is forgotten.
+    pub fn summary(&self, bytes: &[u8]) -> Summary {
         let settled = match &self.screen {
-            Followed::Lost => return Gist::default(),
+            Followed::Lost => return Summary::default(),
             Followed::NotYet => Grid::default(),
             Followed::Screen(screen) => screen.grid(),
         };
         let newest = self.sizes.back().map_or(settled, |(_, grid)| *grid);
-        Gist::of(bytes, newest.scrolled())
+        Summary::of(bytes, newest.scrolled())
     }
 
-    /// Follows forgotten output: `bytes`, from `start` on, with `next` after them. `gists` are those of `bytes` and of
+    /// Follows forgotten output: `bytes`, from `start` on, with `next` after them. `summaries` are those of `bytes` and of
     /// the first piece of `next`.
     pub fn leave<'a>(
         &mut self,
         start: u64,
         bytes: &'a [u8],
-        gists: (Gist, Gist),
+        summaries: (Summary, Summary),
         next: impl Iterator<Item = &'a [u8]> + Clone,
     ) {
-        let left = match self.skip(start + bytes.len() as u64, gists) {
+        let left = match self.skip(start + bytes.len() as u64, summaries) {
             Ok(false) => self.follow(start, bytes, next),
             outcome => outcome.map(drop),
         };
@@ -77,10 +77,12 @@ impl Past {
         }
     }
 
-    /// Skips text up to `end` unread, if the gists allow it.
-    fn skip(&mut self, end: u64, (gist, next): (Gist, Gist)) -> Result<bool, Lost> {
+    /// Skips text up to `end` unread, if the summaries allow it.
+    fn skip(&mut self, end: u64, (summary, next): (Summary, Summary)) -> Result<bool, Lost> {
         match &mut self.screen {
-            Followed::Screen(screen) if self.sizes.front().is_none_or(|(at, _)| *at > end) => screen.skip(gist, next),
+            Followed::Screen(screen) if self.sizes.front().is_none_or(|(at, _)| *at > end) => {
+                screen.skip(summary, next)
+            }
             Followed::NotYet | Followed::Screen(_) | Followed::Lost => Ok(false),
         }
     }

@@ -31,7 +31,7 @@ impl fmt::Display for Jump<'_> {
 
 /// The reason why a way is invalid: a sentence without its subject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Astray {
+pub enum WayError {
     /// The name of no target.
     #[error("leads over {0}, which is the name of no target")]
     Unknown(String),
@@ -51,8 +51,8 @@ pub enum Astray {
 /// name of no target.
 ///
 /// # Errors
-/// [`Astray`].
-pub fn way<'a>(target: &'a str, jumps: impl Fn(&str) -> Option<Vec<&'a str>>) -> Result<Vec<Jump<'a>>, Astray> {
+/// [`WayError`].
+pub fn way<'a>(target: &'a str, jumps: impl Fn(&str) -> Option<Vec<&'a str>>) -> Result<Vec<Jump<'a>>, WayError> {
     let mut way: Vec<Jump<'a>> = Vec::new();
     let mut at = Some(target);
     while let Some(before) = at.take() {
@@ -63,10 +63,10 @@ pub fn way<'a>(target: &'a str, jumps: impl Fn(&str) -> Option<Vec<&'a str>>) ->
                 std::iter::once(target.to_owned()).chain(passed).collect()
             };
             if jump == Jump::Target(target) || way.contains(&jump) {
-                return Err(Astray::Circle(outwards()));
+                return Err(WayError::Circle(outwards()));
             }
             if way.len() == JUMP_HOSTS {
-                return Err(Astray::TooFar(outwards()));
+                return Err(WayError::TooFar(outwards()));
             }
             at = if let Jump::Target(hop) = jump { Some(hop) } else { None };
             way.push(jump);
@@ -76,14 +76,14 @@ pub fn way<'a>(target: &'a str, jumps: impl Fn(&str) -> Option<Vec<&'a str>>) ->
     Ok(way)
 }
 
-fn jump(name: &str, is_target: impl Fn(&str) -> bool) -> Result<Jump<'_>, Astray> {
+fn jump(name: &str, is_target: impl Fn(&str) -> bool) -> Result<Jump<'_>, WayError> {
     if is_target(name) {
         return Ok(Jump::Target(name));
     }
     match parse_place(name) {
         Some((login, host, port)) => Ok(Jump::Place(login, host, port)),
-        None if is_typed(name) => Err(Astray::Unfit(name.to_owned())),
-        None => Err(Astray::Unknown(name.to_owned())),
+        None if is_typed(name) => Err(WayError::Unfit(name.to_owned())),
+        None => Err(WayError::Unknown(name.to_owned())),
     }
 }
 
@@ -106,7 +106,7 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
     ///
     /// # Errors
     /// As [`way`]: the configuration may have changed since.
-    pub fn to<'b>(&'b self, public: &'b PublicTarget) -> Result<Vec<Jump<'b>>, Astray> {
+    pub fn to<'b>(&'b self, public: &'b PublicTarget) -> Result<Vec<Jump<'b>>, WayError> {
         way(&public.name, |name| self.jumps(name, Some(public)))
     }
 

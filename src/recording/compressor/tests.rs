@@ -137,7 +137,7 @@ fn every_flipped_bit_of_a_compressed_recording_is_named_or_changes_nothing() {
             fs::write(&compressed, spoilt).unwrap();
             let said = match look(&compressed) {
                 Err(error) => error.to_string(),
-                Ok(verdict) => verdict.bad.map_or(String::new(), |bad| bad.what),
+                Ok(verdict) => verdict.damage.map_or(String::new(), |damage| damage.what),
             };
             if said.is_empty() {
                 // A decoder passes over a bit of a frame's head, and over the padding of its streams.
@@ -164,9 +164,9 @@ fn the_first_damaged_frame_is_named_with_the_text_it_holds() {
     let middle = bytes.len() / 2;
     bytes[middle..middle + 40].fill(0);
     fs::write(&compressed, bytes).unwrap();
-    let bad = look(&compressed).unwrap().bad.unwrap();
-    assert!(bad.what.contains("frame 1, its bytes ") && bad.until == bad.from, "{bad:?}");
-    assert!((FRAME_BYTES as u64 / 2..2 * FRAME_BYTES as u64).contains(&bad.from), "{bad:?}");
+    let damage = look(&compressed).unwrap().damage.unwrap();
+    assert!(damage.what.contains("frame 1, its bytes ") && damage.until == damage.from, "{damage:?}");
+    assert!((FRAME_BYTES as u64 / 2..2 * FRAME_BYTES as u64).contains(&damage.from), "{damage:?}");
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn wherever_a_crash_comes_the_recording_is_whole_and_the_next_start_tidies() {
 fn an_encrypted_recording_is_compressed_encrypted() {
     let (folder, path, seal) = written(3 * FRAME_BYTES, true, Some(&seals()));
     let (plain, verdict) = (whole(&path), look(&path).unwrap());
-    assert_eq!((verdict.bad.clone(), verdict.seal), (None, seal));
+    assert_eq!((verdict.damage.clone(), verdict.seal), (None, seal));
     let unfinished = text::compressed_path(&path).with_extension(UNFINISHED);
     let (from, to) = replace(&recording_dir(&folder), &path, clock).unwrap().unwrap();
     let compressed = text::compressed_path(&path);

@@ -18,10 +18,10 @@ fn what_only_waits_to_be_written_does_not_show_that_the_disk_is_well() {
     let happens = |recorder_thread: &mut RecorderThread, what| {
         recorder_thread.handle(Item { recording_id: 1, at: Duration::from_secs(1), what })
     };
-    happens(&mut recorder_thread, What::Open(Box::new(Opening { header: header(), place, level, opened: None })));
+    happens(&mut recorder_thread, Content::Open(Box::new(Opening { header: header(), place, level, opened: None })));
     // Another recording could not be written.
     shared.tally.note(Some(&io::Error::other("full")));
-    happens(&mut recorder_thread, What::Output(Bytes::from_static(b"waits")));
+    happens(&mut recorder_thread, Content::Output(Bytes::from_static(b"waits")));
     assert!(shared.tally.is_failing());
     recorder_thread.with(1, Duration::ZERO, 0, RecordingWriter::flush);
     assert!(!shared.tally.is_failing(), "it was written");

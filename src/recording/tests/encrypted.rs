@@ -35,7 +35,7 @@ fn read(path: &Path) -> Vec<u8> {
 #[test]
 fn an_encrypted_recording_reads_as_any_other_and_its_file_shows_nothing() {
     let (folder, path, text, seal) = encrypted(true);
-    assert_eq!((look(&text).bad, look(&text).seal), (None, seal));
+    assert_eq!((look(&text).damage, look(&text).seal), (None, seal));
     assert!(shown(&text).contains("line 4\r\nsecret"));
     let bytes = fs::read(&path).unwrap();
     for part in ["line", "secret", "ada", "web-1", "version"] {
@@ -70,7 +70,7 @@ fn an_encrypted_recording_cut_anywhere_is_sealed_with_every_whole_write() {
                 continue;
             };
             let sealed = read(&path);
-            assert_eq!((look(&sealed).bad, look(&sealed).seal), (None, Some(seal)), "cut at {cut}");
+            assert_eq!((look(&sealed).damage, look(&sealed).seal), (None, Some(seal)), "cut at {cut}");
             let end = sealed.windows(8).position(|part| part == b"\"m\",\"cut").unwrap();
             let end = sealed[..end].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
             assert!(text.starts_with(&sealed[..end]), "cut at {cut}");
@@ -123,7 +123,7 @@ fn an_altered_length_is_damage_with_its_place_and_a_torn_end_is_none() {
         verify_file(Text::open(&path, Some(&seals())).unwrap()).unwrap()
     };
     let whole = fs::read(&path).unwrap();
-    assert_eq!((verdict(&whole).bad, verdict(&whole).seal), (None, seal));
+    assert_eq!((verdict(&whole).damage, verdict(&whole).seal), (None, seal));
     let (mut at, mut places) = (158, Vec::new());
     while at < whole.len() {
         places.push(at);
@@ -135,9 +135,9 @@ fn an_altered_length_is_damage_with_its_place_and_a_torn_end_is_none() {
             let mut altered = whole.clone();
             altered[place + bit / 8] ^= 1 << (bit % 8);
             let found = verdict(&altered);
-            let bad = found.bad.unwrap_or_else(|| panic!("bit {bit} at {place} is taken for a torn end"));
-            assert!(bad.what.contains(&format!("its bytes {place} … ")), "bit {bit} at {place}: {bad:?}");
-            assert!(bad.from == found.bytes && text.len() as u64 > bad.from, "bit {bit} at {place}: {bad:?}");
+            let damage = found.damage.unwrap_or_else(|| panic!("bit {bit} at {place} is taken for a torn end"));
+            assert!(damage.what.contains(&format!("its bytes {place} … ")), "bit {bit} at {place}: {damage:?}");
+            assert!(damage.from == found.bytes && text.len() as u64 > damage.from, "bit {bit} at {place}: {damage:?}");
         }
     }
     // Cut short enough that random bytes do not make the end whole by chance.
@@ -145,7 +145,8 @@ fn an_altered_length_is_damage_with_its_place_and_a_torn_end_is_none() {
         for rest in [&[][..], &[0; 40], &[0xa5; 40]] {
             let found = verdict(&[&whole[..cut], rest].concat());
             // The random end may have the length of a piece without being one.
-            let is_torn = found.bad.as_ref().is_none_or(|bad| bad.what.contains("were altered, or belong elsewhere"));
+            let is_torn =
+                found.damage.as_ref().is_none_or(|damage| damage.what.contains("were altered, or belong elsewhere"));
             assert!(is_torn && found.seal.is_none(), "cut at {cut}: {found:?}");
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     core::record::{Epoch, NodeId, SessionId, Status, UtcMicros},
     store::{
         ListQuery, Position, SortKey,
-        sql_list::{Among, key, looked_at, push_list, push_order},
+        sql_list::{SessionSet, key, looked_at, push_list, push_order},
     },
 };
 
@@ -88,13 +88,13 @@ struct Source {
     key: &'static str,
 }
 
-const fn source(among: Among, order: SortKey) -> Source {
+const fn source(among: SessionSet, order: SortKey) -> Source {
     let key = key(order);
     match among {
-        Among::Open => Source { index: "idx_session_active_lookup", rows: "active = 1", key },
-        Among::OfUser => Source { index: "idx_session_user", rows: "true", key },
-        Among::OfTarget => Source { index: "idx_session_target", rows: "true", key },
-        Among::Closed => closed(order),
+        SessionSet::Open => Source { index: "idx_session_active_lookup", rows: "active = 1", key },
+        SessionSet::OfUser => Source { index: "idx_session_user", rows: "true", key },
+        SessionSet::OfTarget => Source { index: "idx_session_target", rows: "true", key },
+        SessionSet::Closed => closed(order),
     }
 }
 
@@ -111,7 +111,7 @@ const fn closed(order: SortKey) -> Source {
     }
 }
 
-fn push_range(sql: &mut QueryBuilder<MySql>, among: Among, query: &ListQuery) {
+fn push_range(sql: &mut QueryBuilder<MySql>, among: SessionSet, query: &ListQuery) {
     let Source { index, rows, key } = source(among, query.sort.by);
     sql.push("SELECT ").push(&*rows::COLUMNS).push(", ").push(key).push(" AS sort_key FROM session_records");
     sql.push(" FORCE INDEX (").push(index).push(") WHERE ").push(rows);

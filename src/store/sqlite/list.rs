@@ -8,7 +8,7 @@ use crate::{
     core::record::{Epoch, NodeId, SessionId, Status},
     store::{
         ListQuery, Position, SortKey,
-        sql_list::{Among, key, looked_at, push_list, push_order},
+        sql_list::{SessionSet, key, looked_at, push_list, push_order},
     },
 };
 
@@ -73,12 +73,12 @@ struct Source {
 
 const OPEN: Source = Source { index: "idx_session_active_lookup", rows: "status <> 'closed'" };
 
-const fn source(among: Among, order: SortKey) -> Source {
+const fn source(among: SessionSet, order: SortKey) -> Source {
     match among {
-        Among::Open => OPEN,
-        Among::OfUser => Source { index: "idx_session_user", rows: "true" },
-        Among::OfTarget => Source { index: "idx_session_target", rows: "true" },
-        Among::Closed => closed(order),
+        SessionSet::Open => OPEN,
+        SessionSet::OfUser => Source { index: "idx_session_user", rows: "true" },
+        SessionSet::OfTarget => Source { index: "idx_session_target", rows: "true" },
+        SessionSet::Closed => closed(order),
     }
 }
 
@@ -91,7 +91,7 @@ const fn closed(order: SortKey) -> Source {
     Source { index, rows: "status = 'closed'" }
 }
 
-fn push_range(sql: &mut QueryBuilder<Sqlite>, among: Among, query: &ListQuery) {
+fn push_range(sql: &mut QueryBuilder<Sqlite>, among: SessionSet, query: &ListQuery) {
     let (Source { index, rows }, key) = (source(among, query.sort.by), key(query.sort.by));
     sql.push("SELECT ").push(rows::COLUMNS).push(", ").push(key).push(" AS sort_key FROM session_records");
     sql.push(" INDEXED BY ").push(index).push(" WHERE ").push(rows);

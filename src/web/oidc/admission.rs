@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use crate::{
     core::{
         audit::{ANONYMOUS, Action, Deed},
-        oidc::token::Told,
+        oidc::token::IdToken,
         people::{Identity, Role, User},
     },
     store::people::Change,
@@ -22,7 +22,7 @@ use crate::{
 
 /// Returns the user that `told` identifies. Creates one at the first sign-in; updates the role at every other, and
 /// withdraws the access of a user who is no longer in an admitted group.
-pub async fn admit(request: &HttpRequest, state: &State, oidc: &Oidc, told: &Told) -> Result<User, Refusal> {
+pub async fn admit(request: &HttpRequest, state: &State, oidc: &Oidc, told: &IdToken) -> Result<User, Refusal> {
     let issuer = &oidc.provider.client().issuer;
     let role = oidc.rules.role(&told.claims);
     let _alone = state.managing.lock().await;

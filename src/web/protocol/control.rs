@@ -12,7 +12,7 @@ pub struct Held<'a> {
     /// The user who types in the owner's stead.
     pub name: Option<&'a str>,
     /// The way this page can get control.
-    pub may: May,
+    pub may: ControlOption,
     /// The end of its own input that was taken: input beyond that was not.
     pub input_offset: u64,
     /// The reason of the change; empty when the page attaches.
@@ -22,7 +22,7 @@ pub struct Held<'a> {
 /// The way a page can get control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum May {
+pub enum ControlOption {
     /// Take control at once.
     Take,
     /// Ask the owner.

@@ -10,7 +10,7 @@ use crate::{
     actor::{
         session::{
             self, SessionMessage,
-            control::{Act, Deed},
+            control::{ControlCommand, ControlMessage},
         },
         wire::{ControlRequest, Hold},
     },
@@ -19,7 +19,7 @@ use crate::{
         control::{TakeOver, Turn},
     },
     web::{
-        protocol::{ControlRequestView, Fault, GatewayFrame, Held, May},
+        protocol::{ControlOption, ControlRequestView, Fault, GatewayFrame, Held},
         terminal_access::Guard,
     },
 };
@@ -32,7 +32,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 
 /// A page's request about control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum ControlFrame {
     /// To ask the owner for control.
     Ask,
     /// To take control now.
@@ -91,7 +91,7 @@ impl Typing {
 }
 
 /// Returns the state of control, as a page receives it.
-pub fn held(hold: &Hold, may: May) -> Held<'_> {
+pub fn held(hold: &Hold, may: ControlOption) -> Held<'_> {
     let Hold { turn, typing, guest, input_offset, message } = hold;
     Held { turn: turn.0, typing: *typing, name: guest.as_deref(), may, input_offset: *input_offset, message }
 }
@@ -104,13 +104,13 @@ pub fn control_request_view(asking: &ControlRequest) -> ControlRequestView<'_> {
 
 impl TerminalSocket {
     /// Returns how this page can get control.
-    pub(super) fn may(&self, typing: &Typing) -> May {
+    pub(super) fn may(&self, typing: &Typing) -> ControlOption {
         match (typing.is_owners, typing.take_over) {
-            (true, _) => May::Take,
-            (false, TakeOver::Never) => May::None,
-            (false, _) if self.access.unfit().is_some() => May::None,
-            (false, TakeOver::Request) => May::Ask,
-            (false, TakeOver::Force) => May::Take,
+            (true, _) => ControlOption::Take,
+            (false, TakeOver::Never) => ControlOption::None,
+            (false, _) if self.access.unfit().is_some() => ControlOption::None,
+            (false, TakeOver::Request) => ControlOption::Ask,
+            (false, TakeOver::Force) => ControlOption::Take,
         }
     }
 
@@ -165,7 +165,7 @@ impl TerminalSocket {
     }
 
     /// Passes on the page's request, if the user may make it.
-    pub(super) fn acts(&mut self, wish: Wish, ctx: &mut Ctx) {
+    pub(super) fn acts(&mut self, frame: ControlFrame, ctx: &mut Ctx) {
         let Some(ends) = self.attached.as_mut() else { return };
         let wishes = ends.typing.wishes.get_or_insert_with(|| {
             ctx.run_later(WINDOW, |socket, _| {
@@ -183,16 +183,18 @@ impl TerminalSocket {
         }
         let (is_owners, take_over) = (ends.typing.is_owners, ends.typing.take_over);
         let unfit = |socket: &Self| socket.access.unfit().map(|why| format!("You may not type here: {why}."));
-        match wish {
-            Wish::Return => self.tells_session(Deed::GiveBack),
-            Wish::Answer(request, granted) => self.tells_session(Deed::Answer { request, granted }),
-            Wish::Take if is_owners => self.tells_session(Deed::TakeBack),
-            Wish::Ask | Wish::Take => match (unfit(self), wish) {
-                (Some(why), _) => self.tells_session(Deed::Refused { why }),
-                (None, Wish::Take) if take_over == TakeOver::Force => self.forces(ctx),
+        match frame {
+            ControlFrame::Return => self.tells_session(ControlCommand::GiveBack),
+            ControlFrame::Answer(request, granted) => self.tells_session(ControlCommand::Answer { request, granted }),
+            ControlFrame::Take if is_owners => self.tells_session(ControlCommand::TakeBack),
+            ControlFrame::Ask | ControlFrame::Take => match (unfit(self), frame) {
+                (Some(why), _) => self.tells_session(ControlCommand::Refused { why }),
+                (None, ControlFrame::Take) if take_over == TakeOver::Force => self.forces(ctx),
                 // The session refuses it, with a sentence.
-                (None, Wish::Take) => self.tells_session(Deed::Force),
-                (None, Wish::Ask | Wish::Return | Wish::Answer(..)) => self.tells_session(Deed::Ask),
+                (None, ControlFrame::Take) => self.tells_session(ControlCommand::Force),
+                (None, ControlFrame::Ask | ControlFrame::Return | ControlFrame::Answer(..)) => {
+                    self.tells_session(ControlCommand::Ask)
+                }
             },
         }
     }
@@ -204,20 +206,20 @@ impl TerminalSocket {
         let audit = self.gateway.audit().clone();
         let recording = async move { audit.record(deed).await };
         ctx.wait(recording.into_actor(self).map(|recorded, socket, _| {
-            let deed = match recorded {
-                Ok(()) => Deed::Force,
-                Err(error) => Deed::Refused { why: error.to_string() },
+            let command = match recorded {
+                Ok(()) => ControlCommand::Force,
+                Err(error) => ControlCommand::Refused { why: error.to_string() },
             };
-            if let Some(ends) = socket.attached.as_mut().filter(|_| matches!(deed, Deed::Force)) {
+            if let Some(ends) = socket.attached.as_mut().filter(|_| matches!(command, ControlCommand::Force)) {
                 ends.typing.is_audited = true;
             }
-            socket.tells_session(deed);
+            socket.tells_session(command);
         }));
     }
 
-    fn tells_session(&self, deed: Deed) {
+    fn tells_session(&self, command: ControlCommand) {
         if let Some(ends) = &self.attached {
-            session::post(&ends.session, SessionMessage::Control(Act { attach: ends.attach, deed }));
+            session::post(&ends.session, SessionMessage::Control(ControlMessage { attach: ends.attach, command }));
         }
     }
 }

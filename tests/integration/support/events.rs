@@ -16,7 +16,7 @@ use super::{
 
 /// One event.
 #[derive(Debug)]
-pub struct Told {
+pub struct Received {
     pub kind: String,
     pub data: Value,
 }
@@ -50,13 +50,13 @@ impl Events {
 
     /// Waits for the next event.
     #[track_caller]
-    pub fn next(&mut self) -> Told {
+    pub fn next(&mut self) -> Received {
         loop {
             let block = self.block();
             let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
             self.last_id = field("id: ").or(self.last_id.take());
             if let Some(data) = field("data: ") {
-                return Told { kind: field("event: ").unwrap(), data: serde_json::from_str(&data).unwrap() };
+                return Received { kind: field("event: ").unwrap(), data: serde_json::from_str(&data).unwrap() };
             }
         }
     }

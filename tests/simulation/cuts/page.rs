@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use pulsegate::{
     actor::{
-        session::{Attach, Intent, control::Deed},
+        session::{Attach, Intent, control::ControlCommand},
         wire::{ControlRequest, Hold, Seen, SocketCloser},
     },
     core::control::Turn,
@@ -263,16 +263,18 @@ impl Page {
         }
         let now = Instant::now();
         match self.role {
-            Role::Guest if self.types && (self.last || self.dice.happens(300)) => line.send(Up::Says(Deed::GiveBack)),
+            Role::Guest if self.types && (self.last || self.dice.happens(300)) => {
+                line.send(Up::Says(ControlCommand::GiveBack))
+            }
             Role::Guest if !self.types && !self.last => {
                 if self.asked_at.is_none_or(|at| now - at > Duration::from_secs(2)) {
                     self.asked_at = Some(now);
-                    line.send(Up::Says(Deed::Ask));
+                    line.send(Up::Says(ControlCommand::Ask));
                 }
             }
             Role::Owner | Role::Device if !self.types => {
                 if self.last || self.dice.happens(200) {
-                    line.send(Up::Says(Deed::TakeBack));
+                    line.send(Up::Says(ControlCommand::TakeBack));
                 }
             }
             Role::Guest | Role::Owner | Role::Device => {}
@@ -371,7 +373,7 @@ impl Page {
     fn answers(&mut self, asking: &[ControlRequest], line: &Line) {
         for asking in asking {
             let granted = !self.last && self.dice.happens(8_000);
-            line.send(Up::Says(Deed::Answer { request: asking.id, granted }));
+            line.send(Up::Says(ControlCommand::Answer { request: asking.id, granted }));
         }
     }
 }

@@ -10,7 +10,7 @@ use pulsegate::{
         clock,
         session::{
             Attach, Attached, SessionMessage,
-            control::{Act, Deed},
+            control::{ControlCommand, ControlMessage},
         },
         wire::{ControlRequest, Hold, InputKind, InputMessage, ToSocket},
     },
@@ -38,7 +38,7 @@ pub enum Up {
     /// The turn to which the following input belongs.
     Turn(Turn),
     /// A message about control.
-    Says(Deed),
+    Says(ControlCommand),
     /// A close.
     Leaves,
 }
@@ -248,8 +248,8 @@ impl Gate {
                         Up::Typed(_) | Up::Pong => {}
                         Up::Ack(offset) => ends.side.ack(offset),
                         Up::Turn(turn) => typing.taken = typing.given.filter(|given| *given == turn).or(typing.taken),
-                        Up::Says(deed) => {
-                            let act = Act { attach: ends.attach, deed };
+                        Up::Says(command) => {
+                            let act = ControlMessage { attach: ends.attach, command };
                             // The session may be over.
                             session.deliver(SessionMessage::Control(act)).await.ok();
                         }

@@ -62,21 +62,21 @@ const SAME_AS: Record<string, string> = { proxycommand: "W", identityfile: "i", 
 const bare = (word: string) => word.replace(/^(["'])(.*)\1$/, "$2");
 
 function parseSshLine(words: string[], names: readonly string[]): Parsed {
-  const told: Told = {};
+  const line: CommandLine = {};
   // Options may stand behind the place, too.
   for (let word = words.shift(); word !== undefined; word = words.shift()) {
     if (HARMLESS.test(word) || word === "--") continue;
     if (!word.startsWith("-")) {
-      if (told.place !== undefined) return { problem: "Leave the command out, and type it into the shell that opens." };
-      told.place = word;
+      if (line.place !== undefined) return { problem: "Leave the command out, and type it into the shell that opens." };
+      line.place = word;
       continue;
     }
     const option = word.charAt(1);
     const value = VALUED.includes(option) ? word.slice(2) || (words.shift() ?? "") : "";
-    const problem = take(option, value, told);
+    const problem = take(option, value, line);
     if (problem !== "") return { problem };
   }
-  const { place, port, user, via } = told;
+  const { place, port, user, via } = line;
   for (const hop of via ?? []) {
     if (!names.includes(hop) && !("destination" in parsePlace(hop))) {
       return { problem: `Behind -J put the name of a target or user@host:port; ${hop} is neither.` };
@@ -98,32 +98,32 @@ function parseSshLine(words: string[], names: readonly string[]): Parsed {
 }
 
 /** The parts of an `ssh` command line. */
-interface Told {
+interface CommandLine {
   place?: string;
   port?: string;
   user?: string;
   via?: string[];
 }
 
-/** Stores one option in `told`; returns a sentence if it cannot be used here, else "". */
-function take(option: string, value: string, told: Told): string {
+/** Stores one option in `line`; returns a sentence if it cannot be used here, else "". */
+function take(option: string, value: string, line: CommandLine): string {
   if (option === "o") {
     const [key = "", setting = ""] = value.split(/=(.*)/s);
     const name = key.toLowerCase();
     const short = { port: "p", user: "l", proxyjump: "J" }[name];
-    if (short !== undefined) return take(short, setting, told);
+    if (short !== undefined) return take(short, setting, line);
     return REFUSED[SAME_AS[name] ?? ""] ?? `The setting ${key} is not supported here. Leave -o out.`;
   }
   if (option === "p") {
-    told.port = value;
+    line.port = value;
     return /^\d{1,5}$/.test(value) ? "" : "Put a number from 1 to 65535 after -p.";
   }
   if (option === "J") {
-    told.via = value.split(",");
+    line.via = value.split(",");
     return value === "" ? "Put the name of a target, or user@host, after -J." : "";
   }
   if (option === "l") {
-    told.user = value;
+    line.user = value;
     return value === "" ? "Put the login name after -l." : "";
   }
   return REFUSED[option] ?? REFUSED[SAME_AS[option] ?? ""] ?? `-${option} is not supported here. Leave it out.`;

@@ -21,14 +21,14 @@ use crate::{
 const TURNS: u32 = 12;
 
 /// One store's answer about one session.
-pub enum Word {
+pub enum Answer {
     /// The session is open at this rank, which is known here.
     AsKnown(u64),
     /// The whole record.
     Whole(Box<Record>),
 }
 
-impl Word {
+impl Answer {
     /// Returns the record, if it was read.
     pub fn record(&self) -> Option<&Record> {
         match self {
@@ -37,9 +37,9 @@ impl Word {
         }
     }
 
-    /// Converts the word of either store into the answer that [`plan`](crate::core::reconcile::plan) compares.
-    pub fn said(word: Option<&Self>) -> StoreAnswer {
-        match word {
+    /// Converts the answer of either store into the one that [`plan`](crate::core::reconcile::plan) compares.
+    pub fn summary(answer: Option<&Self>) -> StoreAnswer {
+        match answer {
             None => StoreAnswer::Nothing,
             Some(Self::AsKnown(rank)) => StoreAnswer::Version { rank: *rank, closed: false },
             Some(Self::Whole(record)) => StoreAnswer::Version { rank: record.rank(), closed: record.is_closed() },
@@ -49,11 +49,11 @@ impl Word {
 
 /// The answers of both stores, by session.
 #[derive(Default)]
-pub struct Words {
+pub struct Answers {
     /// The live view's answers.
-    pub live: HashMap<SessionId, Word>,
+    pub live: HashMap<SessionId, Answer>,
     /// The records' answers.
-    pub records: HashMap<SessionId, Word>,
+    pub records: HashMap<SessionId, Answer>,
 }
 
 /// A query to the stores about the sessions of one node.
@@ -84,8 +84,8 @@ impl Question<'_> {
 
     /// Reads all open sessions of the node, and further ones that the other store or this node knows. Raises `slowest`
     /// to the slowest answer.
-    pub async fn ask(&self, stores: &Stores, slowest: &mut Duration) -> Result<Words, StoreError> {
-        let mut words = Words { live: self.ask_live(stores, slowest).await?, records: HashMap::new() };
+    pub async fn ask(&self, stores: &Stores, slowest: &mut Duration) -> Result<Answers, StoreError> {
+        let mut answers = Answers { live: self.ask_live(stores, slowest).await?, records: HashMap::new() };
         let records: &dyn RecordStore = match &stores.records {
             Some(records) => records.as_ref(),
             None => stores.journal.as_ref(),
@@ -97,7 +97,7 @@ impl Question<'_> {
             let whole = page.len() < self.rows as usize;
             for (Position { id, .. }, rank) in page {
                 if self.is_as_known(id, rank) {
-                    words.records.insert(id, Word::AsKnown(rank));
+                    answers.records.insert(id, Answer::AsKnown(rank));
                 } else {
                     unread.insert(id);
                 }
@@ -107,34 +107,38 @@ impl Question<'_> {
             }
         }
         let serving = self.serving.into_iter().flat_map(HashMap::keys);
-        unread.extend(words.live.keys().chain(serving).filter(|id| !words.records.contains_key(id)));
+        unread.extend(answers.live.keys().chain(serving).filter(|id| !answers.records.contains_key(id)));
         let unread: Vec<_> = unread.into_iter().collect();
         for ids in unread.chunks(IDS_PER_QUERY) {
             let found = timed(slowest, records.find_many(ids.to_vec())).await?;
-            words.records.extend(found.into_iter().map(whole));
+            answers.records.extend(found.into_iter().map(whole));
         }
-        Ok(words)
+        Ok(answers)
     }
 
-    async fn ask_live(&self, stores: &Stores, slowest: &mut Duration) -> Result<HashMap<SessionId, Word>, StoreError> {
-        let (mut words, mut unread) = (HashMap::new(), Vec::new());
+    async fn ask_live(
+        &self,
+        stores: &Stores,
+        slowest: &mut Duration,
+    ) -> Result<HashMap<SessionId, Answer>, StoreError> {
+        let (mut answers, mut unread) = (HashMap::new(), Vec::new());
         for (id, rank) in timed(slowest, stores.live.ranks_of(self.node.clone())).await? {
             if self.is_as_known(id, rank) && !self.is_its_turn(id) {
-                words.insert(id, Word::AsKnown(rank));
+                answers.insert(id, Answer::AsKnown(rank));
             } else {
                 unread.push(id);
             }
         }
         if !unread.is_empty() {
             let found = timed(slowest, stores.live.find_many_of(self.node.clone(), unread)).await?;
-            words.extend(found.into_iter().filter(|record| record.epoch < self.epoch).map(whole));
+            answers.extend(found.into_iter().filter(|record| record.epoch < self.epoch).map(whole));
         }
-        Ok(words)
+        Ok(answers)
     }
 }
 
-fn whole(record: Record) -> (SessionId, Word) {
-    (record.id, Word::Whole(Box::new(record)))
+fn whole(record: Record) -> (SessionId, Answer) {
+    (record.id, Answer::Whole(Box::new(record)))
 }
 
 #[cfg(test)]
@@ -153,8 +157,8 @@ mod tests {
     }
 
     /// The ids of what was read whole, in order.
-    fn read(words: &HashMap<SessionId, Word>) -> Vec<SessionId> {
-        let mut ids: Vec<_> = words.values().filter_map(Word::record).map(|record| record.id).collect();
+    fn read(answers: &HashMap<SessionId, Answer>) -> Vec<SessionId> {
+        let mut ids: Vec<_> = answers.values().filter_map(Answer::record).map(|record| record.id).collect();
         ids.sort_unstable();
         ids
     }
@@ -180,10 +184,10 @@ mod tests {
         };
         let mut in_turn = Vec::new();
         for turn in 5..5 + TURNS {
-            let words = ask(Some(&serving), turn).await;
-            assert_eq!((words.live.len(), words.records.len()), (60, 60));
-            assert_eq!(read(&words.records), []);
-            in_turn.extend(read(&words.live));
+            let answers = ask(Some(&serving), turn).await;
+            assert_eq!((answers.live.len(), answers.records.len()), (60, 60));
+            assert_eq!(read(&answers.records), []);
+            in_turn.extend(read(&answers.live));
         }
         in_turn.sort_unstable();
         assert_eq!(in_turn, sessions.iter().map(|record| record.id).collect::<Vec<_>>(), "each once");
@@ -193,16 +197,16 @@ mod tests {
         serving.insert(sessions[0].id, sessions[0].rank() + 1);
         serving.remove(&sessions[1].id);
         serving.insert(unknown, 1);
-        let words = ask(Some(&serving), 0).await;
+        let answers = ask(Some(&serving), 0).await;
         for unlike in &sessions[..2] {
-            for words in [&words.live, &words.records] {
-                assert_eq!(words[&unlike.id].record().map(Record::rank), Some(unlike.rank()));
+            for answers in [&answers.live, &answers.records] {
+                assert_eq!(answers[&unlike.id].record().map(Record::rank), Some(unlike.rank()));
             }
         }
-        assert!(!words.live.contains_key(&unknown) && !words.records.contains_key(&unknown));
+        assert!(!answers.live.contains_key(&unknown) && !answers.records.contains_key(&unknown));
 
         // Of another node everything is read.
-        let words = ask(None, 0).await;
-        assert_eq!((read(&words.live).len(), read(&words.records).len()), (60, 60));
+        let answers = ask(None, 0).await;
+        assert_eq!((read(&answers.live).len(), read(&answers.records).len()), (60, 60));
     }
 }

@@ -42,7 +42,7 @@ struct Failures {
 }
 
 /// The injected failures of one host.
-pub struct Stings {
+pub struct Failpoints {
     host: usize,
     truth: Shared,
     log: Log,
@@ -50,7 +50,7 @@ pub struct Stings {
     failures: RefCell<BTreeMap<(&'static str, String), Failures>>,
 }
 
-impl Stings {
+impl Failpoints {
     /// Returns none, for host number `host`.
     pub fn new(host: usize, truth: Shared, log: Log) -> Self {
         Self { host, truth, log, armed: RefCell::default(), failures: RefCell::default() }

@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// Writes the audit entries of one dial.
-pub(in crate::actor) struct Witness {
+pub(in crate::actor) struct DialAudit {
     audit: Audit,
     caller: String,
     client_ip: IpAddr,
     target: String,
 }
 
-impl Witness {
+impl DialAudit {
     pub(in crate::actor) fn new(deps: &SessionDeps, request: &OpenSession) -> Self {
         let OpenSession { username, client_ip, target, .. } = request;
         Self { audit: deps.audit.clone(), caller: username.clone(), client_ip: *client_ip, target: target.clone() }
