@@ -239,7 +239,7 @@ impl NodesActor {
         };
         let before = standings(&self.seen.borrow().states);
         for (node, standing) in standings(&states).into_iter().filter(|entry| !before.contains(entry)) {
-            tracing::info!(%node, standing = standing.as_str(), "another node");
+            tracing::info!(%node, standing = standing.as_str(), "another node has a new standing");
         }
         Snapshot { states, fenced, taken: Some(now) }.show(&self.seen);
     }
@@ -276,7 +276,7 @@ async fn carry_out(registry: &Mailbox<RegistryMessage>, Command { session, reaso
         RegistryMessage::End { id: session, reason, detail: detail.clone(), reply }
     };
     if registry.insist(end).await.is_err() {
-        tracing::warn!(session_id = %session, "no registry could be told to end a session");
+        tracing::warn!(session_id = %session, "a session was not ended as another node asked: the registry does not answer");
     }
 }
 

@@ -102,7 +102,7 @@ impl People {
         };
         let done = store.change(change).await?;
         if let Err(error) = self.refresh().await {
-            tracing::warn!(%error, "a change of the users holds a moment later: they could not be read again yet");
+            tracing::warn!(%error, "the users could not be read again after a change; it takes effect with the next reading");
         }
         Ok(done)
     }
@@ -210,7 +210,7 @@ impl PeopleActor {
             match outcome {
                 Ok(()) => actor.failing = false,
                 Err(error) if !std::mem::replace(&mut actor.failing, true) => {
-                    tracing::warn!(%error, "the users cannot be read; those who were known may go on");
+                    tracing::warn!(%error, "the users cannot be read; their rights as last read stay in force");
                 }
                 Err(_) => {}
             }
@@ -237,7 +237,7 @@ impl PeopleActor {
             let Ok(open) = open.await else { return false };
             for record in open {
                 let Some(detail) = people.objection(&directory, &record) else { continue };
-                tracing::info!(session_id = %record.id, user = record.username, detail, "a session is taken away");
+                tracing::info!(session_id = %record.id, user = record.username, detail, "a session is ended: its user may no longer have it");
                 let (reply, _) = oneshot::channel();
                 let end = RegistryMessage::End { id: record.id, reason: EndReason::Revoked, detail, reply };
                 if registry.deliver(end).await.is_err() {

@@ -203,7 +203,7 @@ impl ReconcilerActor {
         let mends = sweep.standing.iter().any(|(_, action)| !action.is_alarm());
         if self.pace.swept(Load { store: slowest, thread }, mends) {
             let (interval, rows) = (self.pace.interval(), self.pace.rows());
-            tracing::info!(?interval, rows, store = ?slowest, ?thread, "the sweeps go at another pace");
+            tracing::info!(?interval, rows, store = ?slowest, ?thread, "the interval of the sweeps has changed");
         }
         self.alarm(&sweep.standing);
         let found: u64 = sweep.differences.values().sum();

@@ -178,7 +178,7 @@ impl SessionActor {
             let message = |durable| RegistryMessage::Announce { announcement: announcement.clone(), durable };
             if !closed {
                 if registry.insist(|| message(None)).await.is_err() {
-                    tracing::error!(session_id = %id, "no registry is there for an announcement");
+                    tracing::error!(session_id = %id, "a change of a session is not stored: the registry does not answer");
                 }
                 return;
             }
@@ -336,7 +336,7 @@ impl SessionActor {
         };
         actix::spawn(async move {
             if registry.insist(request).await.is_err() {
-                tracing::error!(session_id = %id, "no registry is there for an announcement");
+                tracing::error!(session_id = %id, "a change of a session is not stored: the registry does not answer");
             }
         });
     }

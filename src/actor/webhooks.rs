@@ -218,7 +218,7 @@ impl Deliverer {
                 progress
             }
             Err(error) => {
-                tracing::warn!(%error, webhook = self.hook.name, "how far a webhook was told cannot be read or noted");
+                tracing::warn!(%error, webhook = self.hook.name, "the position of a webhook cannot be read or stored; it is tried again");
                 Progress { not_before: clock::since_start() + RETRY_DELAY, more: false, ..before }
             }
         }
@@ -263,7 +263,13 @@ impl Deliverer {
                 let dead = DeadLetter { first, last, at: clock::utc(), error: error.clone() };
                 cursors.advance(name, last, Some(dead)).await?;
                 let detail = format!("Entries {first} to {last} were not told to it: {error}.");
-                tracing::error!(webhook = name, first, last, error, "a webhook is not told of some entries");
+                tracing::error!(
+                    webhook = name,
+                    first,
+                    last,
+                    error,
+                    "entries are given up for a webhook; see its dead letters in /api/v1/webhooks"
+                );
                 self.audit.note(Deed::of_gateway(Action::WebhookGiveUp, name, &detail));
                 Ok(further(retries))
             }
@@ -281,7 +287,11 @@ impl Deliverer {
         };
         self.deliveries.note(&self.hook.name, |delivery| {
             if delivery.failing_since.is_none() {
-                tracing::warn!(webhook = self.hook.name, why, "a webhook accepts nothing; it is tried again");
+                tracing::warn!(
+                    webhook = self.hook.name,
+                    error = why,
+                    "a webhook's receiver takes no entries; it is tried again"
+                );
             }
             delivery.failing_since.get_or_insert(clock::utc());
             delivery.last_error = Some(why);

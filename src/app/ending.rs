@@ -146,7 +146,7 @@ async fn drain_by(
     told: &watch::Sender<Option<Instant>>,
     writing: &mut OwnedWriteHalf,
 ) -> std::io::Result<()> {
-    tracing::info!(?limit, "told to drain: no session is opened any more, what is open goes on until then");
+    tracing::info!(?limit, "draining: no session is opened any more; those that are open may go on for `limit`");
     let how = format!("at the latest in {} s.", limit.as_secs());
     gateway.audit().note(Deed::of_tool(uid, Action::GatewayDrain, "", &how));
     gateway.drain();
@@ -174,7 +174,7 @@ pub async fn drained(mut deadline: Deadline, gateway: &Gateway) {
             continue;
         };
         tokio::select! {
-            () = sleep_until(until) => return tracing::info!("the time of the drain is up"),
+            () = sleep_until(until) => return tracing::info!("the drain's limit has passed; open sessions are ended"),
             () = nothing_open(gateway) => return tracing::info!("every session has ended by itself"),
             // The latest command counts.
             Ok(()) = deadline.changed() => {}
@@ -208,7 +208,7 @@ pub async fn end(gateway: &Gateway, server: &ServerHandle, stop: Deed) {
     let until: Instant = (clock::instant() + END_LIMIT).into();
     shut_down(gateway, server).await;
     if !matches!(timeout_at(until, gateway.audit().record(stop)).await, Ok(Ok(()))) {
-        tracing::error!("the audit log does not tell of this stop");
+        tracing::error!("this stop could not be written to the audit log");
     }
 }
 

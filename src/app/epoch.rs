@@ -65,7 +65,7 @@ impl Beginning {
             if let Some(lease) = records.lease(node.clone()).await?
                 && !self.is_over(&lease, journal).await
             {
-                tracing::info!(%node, "seeing whether another gateway serves under this name");
+                tracing::info!(%node, "checking whether another gateway serves under this name");
                 tokio::time::sleep(LEASE_WATCH).await;
                 return Ok(records.lease(node.clone()).await?.is_none_or(|later| later == lease));
             }

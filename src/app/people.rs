@@ -37,7 +37,7 @@ pub async fn people(store: Arc<dyn PeopleStore>, config: &Config, seals: &Seals)
         tracing::warn!(
             secrets = closed.len(),
             %first,
-            "what is kept sealed does not open with the keys here: put the seal.key of the gateway that sealed it into \
+            "some stored secrets cannot be decrypted with this gateway's keys: put the seal.key of the gateway that sealed it into \
              node.data_dir, or its keys into PULSEGATE_SEAL_KEY, and start again"
         );
     }

@@ -1,4 +1,4 @@
-//! The names of things: sessions, nodes, their starts, and moments on the wall clock or since boot. Knows nothing of the
+//! The names of things: sessions, nodes, their starts, moments on the wall clock or since boot. Knows nothing of the
 //! things named.
 
 use std::{fmt, str::FromStr, time::Duration};

@@ -140,8 +140,8 @@ impl Screen {
         guarded(|| self.terminal.resize(grid.cols.into(), grid.rows.into()))
     }
 
-    /// Skips a piece of text unread; `summary` is its own, and `next` that of the piece after it. Returns `false` if the
-    /// piece must be read, by [`leave`](Self::leave).
+    /// Skips a piece of text unread; `summary` is its own, and `next` that of the piece after it. Returns `false` if
+    /// the piece must be read, by [`leave`](Self::leave).
     ///
     /// # Errors
     /// [`Lost`] if the emulator failed.

@@ -77,7 +77,7 @@ fn run(shared: &Shared, work: &Receiver<PathBuf>) {
     };
     let look = || match sealed(recording_dir) {
         Ok(paths) => paths.iter().for_each(|path| compress(path)),
-        Err(error) => tracing::warn!(%error, "the recordings could not be looked through"),
+        Err(error) => tracing::warn!(%error, "the folder of recordings could not be read; it is tried again"),
     };
     look();
     loop {

@@ -90,7 +90,7 @@ impl RetentionSweep {
             self.look_at = now + SCAN_INTERVAL;
             match self.recording_dir.all() {
                 Ok(all) => self.found = all.into_iter(),
-                Err(error) => tracing::warn!(%error, "the recordings could not be looked through"),
+                Err(error) => tracing::warn!(%error, "the folder of recordings could not be read; it is tried again"),
             }
         }
         if self.found.as_slice().is_empty() || now < self.go_at {

@@ -124,7 +124,7 @@ impl SyncerThread {
             Err(RecvTimeoutError::Disconnected) => return false,
         };
         if let Err(error) = synced {
-            tracing::error!(%error, "recordings could not be made safe on the disk");
+            tracing::error!(%error, "recordings could not be synced to the disk");
         }
         if let Some(sweep) = &mut self.sweep {
             sweep.turn((self.clock)());

@@ -114,7 +114,7 @@ impl<'a> Login<'a> {
                 }
                 Ok(Step::Partial | Step::Refused) => {}
                 Err(error @ ConnectError::Credential { .. }) => {
-                    tracing::warn!(%error, "a credential is passed over");
+                    tracing::warn!(%error, "a credential cannot be used; the next one is tried");
                     self.unusable = Some(error);
                 }
                 Err(error) => return Err(error),
@@ -263,7 +263,7 @@ impl<'a> Login<'a> {
                 Ok(Ok(result)) => result,
                 // The agent refused to sign with this key: the next one is tried.
                 Ok(Err(error)) => {
-                    tracing::info!(%error, "the agent did not sign");
+                    tracing::info!(%error, "the SSH agent did not sign; its next key is tried");
                     continue;
                 }
                 Err(_) => return Err(failed("did not sign in time".to_owned())),

@@ -286,7 +286,7 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
 }
 
 fn not_kept(error: StoreError) -> Problem {
-    tracing::warn!(%error, "a sign-in cannot be kept");
+    tracing::warn!(%error, "a sign-in cannot be stored");
     Problem::unavailable(
         "The store of sign-ins does not answer, so nobody can sign in just now. Try again in a moment.",
         5,

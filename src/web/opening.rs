@@ -282,7 +282,7 @@ fn recorded(target: &Target, seals: &Arc<Seals>) -> Result<Destination, Problem>
         let text = target.auth.sealed.clone().map(|sealed| sealed.0).unwrap_or_default();
         let sealed = SealedCredential { seals: seals.clone(), place: public.seal_context(kind), text };
         sealed.open().map(drop).map_err(|unopened| {
-            tracing::error!(target = public.name, error = %unopened, "the credential of a target does not open");
+            tracing::error!(target = public.name, error = %unopened, "the credential of a target cannot be decrypted; see `pulsegate doctor`");
             let name = &public.name;
             let detail = format!(
                 "The credential of {name} cannot be used on this gateway: {unopened}. Tell its operator, who finds every such \

@@ -172,7 +172,7 @@ fn left(state: &State, user: &User, typed: &Typed) -> Result<Option<SecondFactor
 /// Returns the secret of a user's codes.
 fn open(state: &State, name: &str, sealed: &str) -> Result<SecretString, Problem> {
     state.settings.seals.open(&totp::place(name), sealed).map_err(|error| {
-        tracing::error!(user = name, %error, "a second factor cannot be opened");
+        tracing::error!(user = name, %error, "a second factor cannot be decrypted");
         Problem::unavailable(
             "This gateway cannot check your code. Use a recovery code if you have any, and tell its operator.",
             60,

@@ -173,7 +173,7 @@ pub async fn delete(
         let deed = Visitor::of(&request, &state, &caller).did(Action::SessionTerminate, id, &detail);
         // A session can be ended even if the disk is full; the gateway's log then says that the audit log has no entry.
         if let Err(error) = state.gateway.audit().record(deed).await {
-            tracing::error!(session_id = %id, user = %caller.user, %error, "ended without an entry in the audit log");
+            tracing::error!(session_id = %id, user = %caller.user, %error, "a session is ended without an entry in the audit log");
         }
     }
     // The returned session shows where it ended, or whether it was open at all.

@@ -17,7 +17,7 @@ pub async fn webhooks(state: web::Data<State>, _: Caller) -> Result<impl Respond
     let newest = state.gateway.audit().list(AuditQuery { limit: 1, ..AuditQuery::default() }).await?;
     let head = newest.entries.first().map_or(0, |entry| entry.sequence);
     let listed = state.gateway.webhooks().list(MAX_DEAD_LETTERS).await.map_err(|error| {
-        tracing::error!(%error, "what webhooks were not told cannot be read");
+        tracing::error!(%error, "the dead letters of webhooks cannot be read");
         Problem::unavailable("The journal cannot be read just now. Try again in a moment.", 5)
     })?;
     let items: Vec<Value> = listed.iter().map(|webhook| view(webhook, head)).collect();

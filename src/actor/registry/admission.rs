@@ -116,7 +116,7 @@ impl RegistryActor {
         }
         left.sort_unstable();
         for id in left {
-            tracing::error!(session_id = %id, "nobody runs this session; it is closed");
+            tracing::error!(session_id = %id, "no actor runs this session; it is closed");
             self.close_without_actor(id, EndReason::ActorFailed, "Nobody ran it any more.".to_owned(), ctx);
         }
     }

@@ -362,7 +362,7 @@ impl RegistryActor {
         ctx.spawn(settling.into_actor(self).map(|outcome, registry, ctx| {
             // Rows left in the outbox are sent again after the next start: the records ignore repetitions.
             if let Err(error) = outcome {
-                tracing::warn!(%error, "the outbox could not be shortened");
+                tracing::warn!(%error, "delivered writes could not be removed from the outbox; the next start sends them again");
             }
             registry.refill(ctx);
         }));

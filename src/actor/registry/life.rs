@@ -158,7 +158,7 @@ impl RegistryActor {
             Ok(0) => {}
             Ok(sealed) => tracing::info!(sealed, "recordings of earlier starts had no end and were sealed"),
             Err(error) => {
-                tracing::warn!(%error, "recordings of earlier starts could not be looked through; the next start does")
+                tracing::warn!(%error, "recordings of earlier starts could not be checked; the next start tries again")
             }
         }));
     }
@@ -246,7 +246,7 @@ impl RegistryActor {
             } else {
                 "the lease was not renewed for node.isolation_timeout: every session ends; see /api/v1/stores for why"
             };
-            tracing::error!(open = self.index.len(), cause, "the right to serve is over");
+            tracing::error!(open = self.index.len(), cause, "this node has lost its lease");
         }
         if !over {
             return;

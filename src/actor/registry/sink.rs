@@ -126,7 +126,7 @@ impl Sink {
 
     fn dead_letter(&mut self, write: Write, error: String) -> Box<Write> {
         let record = &write.record;
-        tracing::error!(session_id = %record.id, store = self.name, %error, "a record was given up; see /api/v1/stores");
+        tracing::error!(session_id = %record.id, store = self.name, %error, "the store refuses a record, which is a dead letter now; see /api/v1/stores");
         let UtcMicros(at_micros) = clock::utc();
         self.dead.push_back(DeadLetter { id: record.id, version: record.version, at_micros, error });
         self.dead_total += 1;
@@ -141,7 +141,7 @@ impl Sink {
     pub(super) fn works(&mut self) {
         self.observations.store_up.get_or_create(&[("store", self.name)]).set(1);
         if self.failure.take().is_some() {
-            tracing::info!(store = self.name, queued = self.ledger.len(), "the store is back");
+            tracing::info!(store = self.name, queued = self.ledger.len(), "the store works again");
         }
     }
 
@@ -155,7 +155,7 @@ impl Sink {
     pub(super) fn fails(&mut self, error: &StoreError, pause: Duration) {
         self.observations.store_up.get_or_create(&[("store", self.name)]).set(0);
         if self.is_news(error.to_string(), clock::instant()) {
-            tracing::error!(store = self.name, %error, queued = self.ledger.len(), "the store took nothing; it is kept");
+            tracing::error!(store = self.name, %error, queued = self.ledger.len(), "the store fails; writes are queued and tried again");
         } else {
             tracing::debug!(store = self.name, %error, ?pause, "the store still fails");
         }

@@ -101,7 +101,10 @@ impl RegistryActor {
     fn rebuild(&mut self, ctx: &mut Context<Self>) {
         // At a start an in-memory view is empty, and so is the index: nothing is lost.
         if !self.index.is_empty() {
-            tracing::info!(open = self.index.len(), "the live view has lost something; it is told everything");
+            tracing::info!(
+                open = self.index.len(),
+                "the live view lost entries; every open session is written to it again"
+            );
         }
         let now = clock::instant();
         let mut open: Vec<Record> = self.index.values().filter_map(|entry| entry.durable.clone()).collect();

@@ -87,7 +87,7 @@ fn close_failed(deps: SessionDeps, wire: Rc<Wire>, id: SessionId) {
             .await
             .is_err()
         {
-            tracing::error!(session_id = %id, "no registry is there to close a failed session");
+            tracing::error!(session_id = %id, "a failed session is not closed: the registry does not answer");
         }
     });
 }

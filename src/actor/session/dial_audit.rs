@@ -36,7 +36,7 @@ impl DialAudit {
             match audit.record(deed).await {
                 // The dial may have been given up meanwhile.
                 Ok(()) => drop(proceed.send(())),
-                Err(error) => tracing::warn!(%error, "a host key is not accepted: the audit log cannot tell of it"),
+                Err(error) => tracing::warn!(%error, "a host key is not accepted: the audit log cannot be written"),
             }
         });
     }

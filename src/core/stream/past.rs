@@ -59,8 +59,8 @@ impl Past {
         Summary::of(bytes, newest.scrolled())
     }
 
-    /// Follows forgotten output: `bytes`, from `start` on, with `next` after them. `summaries` are those of `bytes` and of
-    /// the first piece of `next`.
+    /// Follows forgotten output: `bytes`, from `start` on, with `next` after them. `summaries` are those of `bytes` and
+    /// of the first piece of `next`.
     pub fn leave<'a>(
         &mut self,
         start: u64,

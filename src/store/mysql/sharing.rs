@@ -71,7 +71,7 @@ impl SharedRecords for MySqlStore {
             // Perhaps only the answer is lost, and the commands would never be read again. Executing them twice does no
             // harm.
             if let Err(error) = taking {
-                tracing::warn!(%error, "commands of other gateways could not be taken out of the records; they may come again");
+                tracing::warn!(%error, "commands of other gateways could not be removed from the records; they may be carried out again");
             }
             Ok(taken.into_iter().map(|(_, command)| command).collect())
         })

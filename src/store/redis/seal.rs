@@ -141,7 +141,7 @@ impl Keyring {
                 what,
                 %node,
                 count,
-                "something in Redis was not written by a gateway of these records; it is passed over: see who else can write there"
+                "an entry in Redis was not written by a gateway of these records and is ignored: check who else can write there"
             );
         }
     }

@@ -111,12 +111,12 @@ impl View {
         // Perhaps only the answer is lost, and the commands would never be read again. Executing them twice does no
         // harm.
         if let Err(error) = connection.settle(taken) {
-            tracing::warn!(%error, "commands of other gateways could not be taken out of Redis; they may come again");
+            tracing::warn!(%error, "commands of other gateways could not be removed from Redis; they may be carried out again");
             tokio::time::sleep(RETRY_DELAY).await;
         }
         let commands = entries.iter().filter_map(|(id, fields)| {
             let Some(command) = command(fields) else {
-                tracing::warn!(id, "a command in Redis cannot be read; it is passed over");
+                tracing::warn!(id, "a command in Redis cannot be read and is ignored");
                 return None;
             };
             if let Some((key, keyring)) = seals {

@@ -89,10 +89,12 @@ impl Disk {
         match spawn_blocking(move || set_aside(&path)).await {
             Ok(Ok(())) => {
                 self.0.is_used.store(false, Ordering::Relaxed);
-                tracing::info!("room for closes is set aside");
+                tracing::info!("disk space for closing sessions is reserved");
             }
-            Ok(Err(error)) => tracing::warn!(%error, "no room for closes can be set aside; no session is opened"),
-            Err(error) => tracing::warn!(%error, "setting room aside was broken off"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "no disk space for closing sessions can be reserved; no session is opened until there is some")
+            }
+            Err(error) => tracing::warn!(%error, "reserving disk space was interrupted"),
         }
     }
 
@@ -100,8 +102,12 @@ impl Disk {
         let Some(path) = self.0.reserve.get() else { return };
         if !self.0.is_used.swap(true, Ordering::Relaxed) {
             match fs::remove_file(path) {
-                Ok(()) => tracing::error!("the disk is full; sessions are closed on its reserve and none is opened"),
-                Err(error) => tracing::error!(%error, "the disk is full, and its reserve cannot be given up"),
+                Ok(()) => tracing::error!(
+                    "the disk is full: free some space; sessions are closed in the reserved space and none is opened"
+                ),
+                Err(error) => {
+                    tracing::error!(%error, "the disk is full, and the reserved space cannot be released: free some space")
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use super::Site;
 use crate::{site, support::gateway::Home};
 
 /// The log message of a start that watches a lease.
-const WATCHING: &str = "seeing whether another gateway serves under this name";
+const WATCHING: &str = "checking whether another gateway serves under this name";
 
 /// Copies a folder as an operator does: everything in it, into one that may exist.
 fn copy(from: &Home, to: &Home) {

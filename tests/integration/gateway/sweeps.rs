@@ -9,7 +9,7 @@ use crate::support::{
 #[test]
 fn how_fast_the_sweeps_go_is_in_the_log_and_in_the_metrics() {
     let gateway = Gateway::start(Home::new());
-    eventually(PATIENCE, || gateway.home.logs().contains("the sweeps go at another pace").then_some(()));
+    eventually(PATIENCE, || gateway.home.logs().contains("the interval of the sweeps has changed").then_some(()));
     let metrics = gateway.asks("GET", "/metrics", None).text();
     let told = |name: &str| -> f64 {
         let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -294,7 +294,7 @@ fn a_restore_without_the_seal_key_is_told_before_and_at_the_start() {
     let door = door();
     let home = Arc::new(Home::with(&door));
     adds_by_hand(&home, "web-1", &door);
-    let warnings = || home.logs().matches("what is kept sealed does not open with the keys here").count();
+    let warnings = || home.logs().matches("some stored secrets cannot be decrypted with this gateway's keys").count();
     home.start().dies();
     assert_eq!(warnings(), 0, "{}", home.logs());
     let (data_dir, lost) = (home.data_dir(), home.data_dir().with_file_name("lost"));
