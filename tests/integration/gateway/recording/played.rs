@@ -1,9 +1,14 @@
 //! Recordings as users play them: in a terminal, and in another player.
 
-use std::process::{Command, Stdio};
+use std::{
+    io::Read,
+    process::{Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
-use crate::support::skip;
+use crate::support::{gateway::ended, skip};
 
 /// The initial position of an hour's recording.
 const BEGUN: &str = " 0:00:00 [........................] 1:00:00";
@@ -75,6 +80,26 @@ fn a_replay_in_a_terminal_says_how_far_it_is_and_leaves_the_terminal_as_it_was()
     page.sees(&format!("\r{BEGUN}\x1b[K"));
     page.types("\u{3}");
     page.sees("status-0");
+}
+
+#[test]
+fn a_replay_ends_by_a_ctrl_c_that_comes_between_two_events() {
+    let home = Home::new();
+    fs::write(home.config(), "{}").unwrap();
+    let path = home.config().with_file_name("flood.cast");
+    // Events without a pause, far more than a pipe holds: the replay waits for its reader.
+    let (header, text) = (json!({"version": 2, "width": 80, "height": 24}), "x".repeat(1_000));
+    let (event, events) = (json!([0.0, "o", text]), 10_000);
+    fs::write(&path, format!("{header}\n{}", format!("{event}\n").repeat(events))).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("exec env {}", replay(&home, &path))]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut playing = command.stderr(Stdio::null()).spawn().unwrap();
+    let (mut output, mut played) = (playing.stdout.take().unwrap(), vec![0_u8]);
+    output.read_exact(&mut played).unwrap();
+    kill_process(Pid::from_child(&playing), Signal::INT).unwrap();
+    output.read_to_end(&mut played).unwrap();
+    assert!(ended(playing).success());
+    assert!(played.len() < events * text.len() / 2, "{} bytes", played.len());
 }
 
 #[test]
