@@ -25,10 +25,11 @@ pub const MIN_SECRET_CHARS: usize = 32;
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// The number of refusals after which a message is given up.
+/// The number of refusals at which a message is given up.
 const MAX_REFUSALS: u32 = 5;
 
-/// The time for which a receiver may be unreachable before a message is given up: over a long weekend.
+/// The time after the first failed try of a message at which it is given up, whether the receiver is away or answers that
+/// it cannot: a week outlasts a long weekend and the repair behind it. A restart of the gateway begins it anew.
 const GIVE_UP_AFTER: Duration = Duration::from_hours(7 * 24);
 
 /// A receiver of entries.
