@@ -34,8 +34,8 @@ use crate::{
 /// Maximum entries in the queue: some hundred KiB.
 const QUEUE_CAPACITY: usize = 1024;
 
-/// Maximum entries per commit.
-const MAX_BATCH: usize = 256;
+/// Maximum entries per commit: more than the sessions that the journal closes meanwhile, where all end at once.
+const MAX_BATCH: usize = 512;
 
 /// Time the first entry of a batch waits for others: a commit costs a sync of the disk, whatever is in it.
 const BATCH_DELAY: Duration = Duration::from_millis(10);

@@ -17,6 +17,7 @@ use super::{
     Settings,
     activity_queue::ActivityReceiver,
     alarm::Alarm,
+    audit::Audit,
     clock,
     gateway::SessionEvent,
     mailbox::Envelope,
@@ -38,6 +39,8 @@ use crate::{
 mod admission;
 /// Answers about open sessions and the stores.
 mod answers;
+/// What is told of a session's end beside its record.
+mod ends;
 /// The index entry of one session.
 mod entry;
 /// The commits, and the publication of committed writes.
@@ -59,6 +62,7 @@ mod sink;
 /// The live view: beats, lease, rebuilding.
 mod view;
 
+use ends::Ends;
 use entry::{Entry, Opening, Place};
 use flush::{Ending, Waiter};
 use life::{Earlier, Outbox, Recovery, Right};
@@ -91,6 +95,7 @@ pub struct RegistryActor {
     settings: Arc<Settings>,
     stores: Stores,
     observations: Observations,
+    ends: Ends,
     shared: Shared,
     index: HashMap<SessionId, Entry>,
     per_user: HashMap<String, u32>,
@@ -151,6 +156,7 @@ impl RegistryActor {
         marks: ActivityReceiver,
         shared: Shared,
         observations: Observations,
+        audit: Audit,
         fenced: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
@@ -173,6 +179,7 @@ impl RegistryActor {
             retirement: Retirement::new(&settings),
             sequence: settings.incarnation.first_place(),
             right: Right::new(&settings, stores.records.is_some(), fenced),
+            ends: Ends::new(observations.clone(), audit),
             settings,
             stores,
             observations,
@@ -259,8 +266,8 @@ impl RegistryActor {
 
     fn recover(&self, reply: oneshot::Sender<Result<u64, StoreError>>, ctx: &mut Context<Self>) {
         let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
-        let seen = self.observations.clone();
-        let recovery = async move { reply.send(life::recover(journal.as_ref(), &earlier, &seen).await).is_ok() };
+        let ends = self.ends.clone();
+        let recovery = async move { reply.send(life::recover(journal.as_ref(), &earlier, &ends).await).is_ok() };
         // Its writes to the outbox reach the records like all others.
         ctx.spawn(recovery.into_actor(self).map(|_, registry, ctx| {
             registry.recovery = Recovery::Journal;

@@ -10,7 +10,8 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use super::{
     chain::Link,
-    record::{NotAWord, UtcMicros, words},
+    record::{EndReason, NotAWord, Record, UtcMicros, words},
+    rfc3339::Rfc3339,
     visible::made_visible,
 };
 
@@ -35,8 +36,12 @@ words! {
         OriginRefused => "origin.refused",
         /// A session was opened.
         SessionOpen => "session.open",
+        /// A session is over since the connection to its target failed.
+        SessionConnect => "session.connect",
         /// A session was ended on request.
         SessionTerminate => "session.terminate",
+        /// A session is over for another reason.
+        SessionEnd => "session.end",
         /// Another user's terminal was watched, or taken over.
         SessionAttach => "session.attach",
         /// Somebody typed in another user's session, or took control of it.
@@ -143,6 +148,34 @@ impl Deed {
         Self { actor: String::new(), client_ip: None, action, subject, outcome: Outcome::Ok, detail }
     }
 
+    /// Returns the deed that a session of its owner is over, of which `why` is the sentence in its history; `None` while
+    /// it is not over. One whose connection failed is refused.
+    pub fn of_end(session: &Record, why: &str) -> Option<Self> {
+        let reason = session.end_reason?;
+        let (action, outcome) = match reason {
+            EndReason::ConnectFailed | EndReason::AuthFailed | EndReason::HostKeyRejected => {
+                (Action::SessionConnect, Outcome::Refused)
+            }
+            EndReason::Exited
+            | EndReason::UserClosed
+            | EndReason::Terminated
+            | EndReason::DetachExpired
+            | EndReason::IdleTimeout
+            | EndReason::MaxDuration
+            | EndReason::PeerLost
+            | EndReason::PeerClosed
+            | EndReason::NodeLost
+            | EndReason::Fenced
+            | EndReason::Revoked
+            | EndReason::Shutdown
+            | EndReason::ActorFailed
+            | EndReason::Overloaded => (Action::SessionEnd, Outcome::Ok),
+        };
+        let Record { id, username, client_ip, target, start_time, .. } = session;
+        let detail = format!("Session {id}, opened {}: {reason}. {why}", Rfc3339(*start_time));
+        Some(Self { outcome, ..Self::done(action, username, *client_ip, target, detail.trim_end()) })
+    }
+
     /// Returns a deed that user `uid` of this machine did on the command line.
     pub fn of_tool(uid: u32, action: Action, subject: impl ToString, detail: &str) -> Self {
         Self::of_gateway(action, subject, &format!("By user {uid} of this machine: {detail}"))
@@ -201,6 +234,7 @@ impl FromStr for Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::record::fixture;
 
     #[test]
     fn a_deed_is_bounded_and_every_letter_of_it_is_seen() {
@@ -213,6 +247,22 @@ mod tests {
             assert_eq!(text.chars().count(), most);
         }
         assert_eq!(deed.clone().bounded(), deed);
+    }
+
+    #[test]
+    fn the_end_of_a_session_names_who_opened_it_when_and_how_it_ended() {
+        let open = fixture::opened(UtcMicros(1_767_323_045_678_901));
+        let told = |reason| Deed::of_end(&Record { end_reason: Some(reason), ..open.clone() }, "So it was.").unwrap();
+        let ended = told(EndReason::Exited);
+        assert_eq!((ended.action, ended.outcome), (Action::SessionEnd, Outcome::Ok));
+        assert_eq!((&ended.actor, ended.client_ip), (&open.username, Some(open.client_ip)));
+        assert_eq!(ended.subject, open.target);
+        let detail = format!("Session {}, opened 2026-01-02T03:04:05.678901Z: exited. So it was.", open.id);
+        assert_eq!(ended.detail, detail);
+        for reason in [EndReason::ConnectFailed, EndReason::AuthFailed, EndReason::HostKeyRejected] {
+            assert_eq!((told(reason).action, told(reason).outcome), (Action::SessionConnect, Outcome::Refused));
+        }
+        assert_eq!(Deed::of_end(&open, ""), None);
     }
 
     #[test]

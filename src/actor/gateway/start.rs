@@ -83,8 +83,9 @@ impl Gateway {
             let on_fatal_exit = on_fatal_exit.clone();
             Arc::new(move || on_fatal_exit(FatalExit::Fenced))
         };
+        let audit = Audit::start(stores.audit.clone());
         let (told, heard) = (shared.clone(), observations.clone());
-        let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, told, heard, fenced);
+        let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, told, heard, audit.clone(), fenced);
         supervise(permanent(registry::KIND), registry_context, actor);
         StallDetector::current(&observations);
         let (seeing, seen) = watch::channel(Arc::default());
@@ -100,7 +101,6 @@ impl Gateway {
         supervise(permanent(reconciler::KIND), context, actor);
         let actor = PeopleActor::new(people.clone(), registry.clone());
         supervise(permanent(people::KIND), Context::new(), actor);
-        let audit = Audit::start(stores.audit.clone());
         let deliveries = WebhookDeliveries::new(webhooks);
         for actor in deliveries.actors(&settings.node, &stores.audit, &audit, &observations) {
             let child = Child { actor: webhooks::KIND, id: actor.name().to_owned() };

@@ -209,7 +209,7 @@ impl RegistryActor {
         let (Write { record, transitions }, id, rank) = (&write, write.record.id, write.record.rank());
         let whole = self.index.get(&id).is_some_and(|entry| entry.whole);
         if record.is_closed() {
-            self.closed(record);
+            self.closed(&write);
         } else if let Some(entry) = self.index.get_mut(&id) {
             entry.changed = transitions.iter().map(|transition| transition.rank).fold(entry.changed, u64::max);
             if entry.durable.as_ref().is_none_or(|known| rank > known.rank()) {
@@ -241,11 +241,12 @@ impl RegistryActor {
         self.shared.changes.count();
     }
 
-    fn closed(&mut self, record: &Record) {
+    fn closed(&mut self, close: &Write) {
+        let record = &close.record;
         self.note_ended(record.id);
         let Some(entry) = self.index.remove(&record.id) else { return };
         self.forget_user(&entry.record.username);
-        self.observations.ended(record);
+        self.ends.tell(close);
         if let Some(detected) = record.detected_at
             && self.endings.len() < MAX_TIMED_ENDINGS
         {
@@ -342,7 +343,7 @@ impl RegistryActor {
                 // A close inferred for another node is published once it is durable, like all others.
                 self.publish(&write);
                 self.note_ended(write.record.id);
-                self.observations.ended(&write.record);
+                self.ends.tell(&write);
             }
             let record = write.record;
             let (id, rank) = (record.id, record.rank());

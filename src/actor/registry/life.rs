@@ -267,8 +267,8 @@ impl RegistryActor {
         let Some(records) = self.stores.records.clone().filter(|_| due) else { return };
         self.recovery = Recovery::Records;
         let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
-        let seen = self.observations.clone();
-        let recovery = async move { recover_records(records.as_ref(), journal.as_ref(), &earlier, &seen).await };
+        let ends = self.ends.clone();
+        let recovery = async move { recover_records(records.as_ref(), journal.as_ref(), &earlier, &ends).await };
         ctx.spawn(recovery.into_actor(self).map(|outcome, registry, _| match outcome {
             Ok(0) => {}
             Ok(closed) => tracing::info!(closed, "sessions of earlier starts were open in the records only"),

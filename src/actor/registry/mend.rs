@@ -196,7 +196,7 @@ impl RegistryActor {
             };
             Write { record, transitions: transition.into_iter().collect() }
         };
-        self.observations.ended(&write.record);
+        self.ends.tell(&write);
         self.enqueue(Priority::Repair, write, None, ctx);
     }
 }

@@ -1,5 +1,5 @@
-//! Tests that ended sessions leave nothing behind, and that many simultaneous ends cause no long transaction in a
-//! store.
+//! Tests that ended sessions leave nothing behind but what the audit log tells of them, and that many simultaneous ends
+//! cause no long transaction in a store.
 
 use std::sync::atomic::Ordering;
 
@@ -7,8 +7,11 @@ use futures_util::future::join_all;
 
 use super::house::{House, eventually, read};
 use crate::{
-    core::record::{EndReason, SessionId},
-    store::{Journal, LiveStore},
+    core::{
+        audit::{Action, Deed},
+        record::{EndReason, SessionId},
+    },
+    store::{Journal, LiveStore, audit::AuditQuery},
 };
 
 /// Number of sessions that end at once: several times as many as one batch closes.
@@ -56,4 +59,32 @@ async fn a_session_that_ended_leaves_no_task_behind() {
     read(&mut attached, b"").await;
     drop(attached);
     eventually(async || tasks() == 0).await;
+}
+
+#[actix_rt::test]
+async fn each_end_is_in_the_audit_log_once_with_who_opened_it_and_how_it_ended() {
+    let house = House::new().await;
+    let audit = house.gateway.audit();
+    let (served, _attached, _target) = house.active().await;
+    let waiting = house.open().await;
+    for (id, reason) in [(served, EndReason::Terminated), (waiting, EndReason::AuthFailed)] {
+        house.gateway.end(id, reason, "ended by a test".into()).await.unwrap();
+    }
+    let told = async |action| {
+        let query = AuditQuery { action: Some(action), limit: 9, ..AuditQuery::default() };
+        audit.list(query).await.unwrap().entries
+    };
+    let ends = [(Action::SessionEnd, served, "terminated"), (Action::SessionConnect, waiting, "auth_failed")];
+    for (action, ..) in ends {
+        eventually(async || !told(action).await.is_empty()).await;
+    }
+    // Written after all entries queued before it.
+    audit.record(Deed::of_gateway(Action::StoreSweep, "", "Told by a test.")).await.unwrap();
+    for (action, id, how) in ends {
+        let [entry] = told(action).await.try_into().unwrap();
+        let Deed { actor, client_ip, subject, detail, .. } = entry.deed;
+        assert_eq!((actor.as_str(), client_ip, subject.as_str()), ("ada", Some([192, 0, 2, 9].into()), "web-1"));
+        assert!(detail.starts_with(&format!("Session {id}, opened 20")), "{detail}");
+        assert!(detail.ends_with(&format!("Z: {how}. ended by a test")), "{detail}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -18,6 +19,7 @@ use crate::support::{
     gateway::{Gateway, Home, TOKEN},
     http,
     playground::Playground,
+    terminal::PATIENCE,
 };
 
 /// Returns the log as `pulsegate audit export` writes it.
@@ -58,16 +60,50 @@ fn a_life_of_a_gateway_stands_in_its_log_and_the_log_is_whole() {
     let actions: Vec<&str> = all.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     // A sign-in may be among them.
     let actions: Vec<&str> = actions.into_iter().filter(|action| !action.starts_with("sign_")).collect();
-    assert_eq!(
-        actions,
-        ["gateway.start", "session.open", "host_key.accept", "store.sweep", "session.terminate", "gateway.stop"]
-    );
+    let until_terminated = ["gateway.start", "session.open", "host_key.accept", "store.sweep", "session.terminate"];
+    assert_eq!(actions, [&until_terminated[..], &["session.end", "gateway.stop"]].concat());
     let (whole, after) = verified(&home, &["--head", &head(&before)]);
     assert!(whole && after.contains(&format!("{} entries from ", all.len())), "{after}");
     let (whole, text) = verified(&home, &["--head", &format!("2:{}", "00".repeat(32))]);
     assert!(!whole && text.contains("entry 2: ") && text.contains("replaced"), "{text}");
     let (status, text) = home.run(&["audit", "export", "--format", "syslog", "--since", "2999-01-01T00:00:00Z"]);
     assert!(status.success() && !text.contains("pulsegate - "), "{text}");
+}
+
+#[test]
+fn who_reached_no_target_and_how_each_session_ended_stands_in_the_log() {
+    let playground = Playground::start();
+    // Free once it is dropped: nobody listens there.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let home = Home::with(&playground).target("nobody", nobody, "root", json!({"prompt": true}));
+    let home = Arc::new(home);
+    let gateway = home.start();
+    let failed = gateway.opens("nobody");
+    gateway.becomes(&failed, "closed/connect_failed");
+    let (page, closed) = gateway.page("playground");
+    page.says(json!({"type": "close"}));
+    gateway.becomes(&closed, "closed/user_closed");
+    let (_page, lost) = gateway.page("playground");
+    gateway.dies();
+    let gateway = home.start();
+    gateway.becomes(&lost, "closed/node_lost");
+
+    for (action, target, id, outcome, words) in [
+        ("session.connect", "nobody", &failed, "refused", ": connect_failed. 127.0.0.1:"),
+        ("session.end", "playground", &closed, "ok", ": user_closed. The user closed the terminal."),
+        ("session.end", "playground", &lost, "ok", ": node_lost. The gateway ended without closing it"),
+    ] {
+        let told = eventually(PATIENCE, || {
+            let page = gateway.shows(&format!("/api/v1/audit?action={action}"));
+            let told: Vec<Value> = page["items"].as_array().unwrap().clone();
+            let told = told.into_iter().filter(|entry| entry["detail"].as_str().unwrap().contains(id.as_str()));
+            Some(told.collect::<Vec<_>>()).filter(|told| !told.is_empty())
+        });
+        let [entry] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((&entry["actor"], &entry["client_ip"]), (&json!("admin"), &json!("127.0.0.1")));
+        assert_eq!((&entry["subject"], &entry["outcome"]), (&json!(target), &json!(outcome)));
+        assert!(entry["detail"].as_str().unwrap().contains(words), "{entry}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use tokio::task::spawn_blocking;
 
 use crate::{
-    actor::{Settings, clock, observe::Observations, stores::Stores},
+    actor::{Settings, clock, registry::ends::Ends, stores::Stores},
     core::record::{Authority, Epoch, NodeId, Record, Status},
     recording::{Seal, directory::RecordingDir},
     store::{ListQuery, Position, RecordStore, StoreError, Write},
@@ -93,7 +93,7 @@ fn sealed(recording_dir: &RecordingDir, session: &Record) -> Option<Seal> {
 pub(in crate::actor::registry) async fn recover(
     journal: &dyn RecordStore,
     earlier: &Earlier,
-    observations: &Observations,
+    ends: &Ends,
 ) -> Result<u64, StoreError> {
     let mut closed = 0;
     let close = async |orphans: Vec<Record>| {
@@ -102,9 +102,9 @@ pub(in crate::actor::registry) async fn recover(
             let detail = earlier.found(&record);
             Write::close_as_node_lost(record, Authority::Observed, now, detail)
         };
-        let ends: Vec<Write> = orphans.into_iter().map(lost).collect();
-        journal.apply(ends.clone()).await?;
-        ends.iter().for_each(|end| observations.ended(&end.record));
+        let closes: Vec<Write> = orphans.into_iter().map(lost).collect();
+        journal.apply(closes.clone()).await?;
+        closes.iter().for_each(|end| ends.tell(end));
         Ok::<(), StoreError>(())
     };
     loop {
@@ -133,7 +133,7 @@ pub(super) async fn recover_records(
     records: &dyn RecordStore,
     journal: &dyn RecordStore,
     earlier: &Earlier,
-    observations: &Observations,
+    ends: &Ends,
 ) -> Result<u64, StoreError> {
     let mut closed = 0;
     loop {
@@ -156,7 +156,7 @@ pub(super) async fn recover_records(
         }
         if !unknown.is_empty() {
             journal.apply(unknown.clone()).await?;
-            unknown.iter().for_each(|end| observations.ended(&end.record));
+            unknown.iter().for_each(|end| ends.tell(end));
         }
         ended.extend(unknown);
         records.apply(ended).await?;

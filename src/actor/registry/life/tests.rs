@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::*;
 use crate::{
-    actor::observe::Observations,
+    actor::{audit::Audit, observe::Observations, registry::ends::Ends},
     core::record::{Record, Status, UtcMicros, fixture},
     recording::{Seal, directory::RecordingDir},
-    store::{Write, sqlite::SqliteStore},
+    store::{Write, audit::MemoryAudit, sqlite::SqliteStore},
 };
 
 fn born(epoch: Epoch, node: NodeId) -> Record {
@@ -17,6 +17,12 @@ fn born(epoch: Epoch, node: NodeId) -> Record {
 fn told(record: &Record) -> Vec<Write> {
     let transitions = vec![record.transition(UtcMicros(1_000_000), "told".into())];
     vec![Write { record: record.clone(), transitions }]
+}
+
+/// Returns the counts of ends, and what counts them.
+fn ends() -> (Observations, Ends) {
+    let seen = Observations::default();
+    (seen.clone(), Ends::new(seen, Audit::start(Arc::new(MemoryAudit::default()))))
 }
 
 /// Returns the number of ends counted as `node_lost`.
@@ -42,9 +48,9 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
     records.apply(told(&connecting)).await.unwrap();
     journal.apply(told(&active)).await.unwrap();
 
-    let seen = Observations::default();
-    assert_eq!(recover(&journal, &earlier, &seen).await.unwrap(), 1);
-    assert_eq!(recover_records(&records, &journal, &earlier, &seen).await.unwrap(), 1);
+    let (seen, ends) = ends();
+    assert_eq!(recover(&journal, &earlier, &ends).await.unwrap(), 1);
+    assert_eq!(recover_records(&records, &journal, &earlier, &ends).await.unwrap(), 1);
     let ended = journal.get(active.id).await.unwrap().unwrap();
     assert_eq!((ended.end_reason, ended.version), (Some(EndReason::NodeLost), 3));
     assert_eq!(records.get(active.id).await.unwrap().unwrap(), ended);
@@ -70,10 +76,10 @@ async fn what_stands_open_under_another_name_is_over_where_nobody_shares_the_rec
     for record in left.iter().chain([&served]) {
         journal.apply(told(record)).await.unwrap();
     }
-    let seen = Observations::default();
-    assert_eq!(recover(&journal, &earlier, &seen).await.unwrap(), 0, "the other may be a gateway that serves");
+    let (seen, ends) = ends();
+    assert_eq!(recover(&journal, &earlier, &ends).await.unwrap(), 0, "the other may be a gateway that serves");
     earlier.alone = true;
-    assert_eq!(recover(&journal, &earlier, &seen).await.unwrap(), 5);
+    assert_eq!(recover(&journal, &earlier, &ends).await.unwrap(), 5);
     assert_eq!(lost(&seen), 5);
     for record in &left {
         let ended = journal.get(record.id).await.unwrap().unwrap();
