@@ -11,7 +11,6 @@ use actix_web::{
     Error, FromRequest, HttpMessage, HttpRequest,
     body::MessageBody,
     dev::{Payload, ServiceRequest, ServiceResponse},
-    http::header::AUTHORIZATION,
     middleware::Next,
 };
 
@@ -26,13 +25,18 @@ use super::{
 use crate::{
     actor::sign_ins::SignedIn,
     core::{
-        people::{Directory, Right, Rights, Role, SignIn, TOKEN_PREFIX, TargetAccess, Token, token_digest},
+        people::{Directory, Right, Rights, Role, SignIn, TargetAccess, Token},
         record::{Record, UtcMicros, micros},
     },
     store::StoreError,
 };
 
+/// Callers by token.
+mod token;
+
 pub use crate::core::people::ADMIN;
+use token::bearer;
+pub use token::{by_token, check_token};
 
 /// How far the clock of the gateway that opens a session may be behind that of the one that created its user: as far as
 /// clocks may differ at a sign-in with a provider, whose users are created and open sessions at once.
@@ -304,59 +308,15 @@ fn fits(state: &State, directory: &Directory, kept: &SignIn) -> bool {
         && state.stamp(directory, &kept.user).is_some_and(|stamp| kept.holds(&stamp))
 }
 
-/// Returns the caller whose token has this digest; `None` if the token is no longer valid.
-pub fn by_token(state: &State, directory: &Directory, digest: &str) -> Option<Caller> {
-    let token = directory.token(digest, (state.settings.utc)())?;
-    if token.user == ADMIN && state.settings.admin_token.is_none() && !state.settings.demo {
-        // Its creator held an admin token that this gateway no longer has.
-        return None;
-    }
-    state.gateway.people().saw_token(&token.id);
-    Caller::new(state, directory, token.user.as_str().into(), Via::Token(Box::new(token.clone())))
-}
-
-/// Returns the owner of a token, however many wrong ones came from the same address: no neighbour locks a program out,
-/// and a secret of so many bits cannot be guessed. `None` for a wrong one, which is counted.
-///
-/// # Errors
-/// 429 for a wrong one after too many of them from its address, for the rest of a minute.
-pub fn check_token(request: &HttpRequest, token: &str) -> Result<Option<Caller>, Problem> {
-    let state = State::of(request)?;
-    let directory = state.gateway.people().directory();
-    let caller = if token.starts_with(TOKEN_PREFIX) {
-        by_token(state, &directory, &token_digest(token))
-    } else if state.is_admin_token(token) {
-        Caller::new(state, &directory, ADMIN.into(), Via::Gateway)
-    } else {
-        None
-    };
-    if caller.is_some() {
-        return Ok(caller);
-    }
-    let (now, address) = (state.now(), client::client_ip(request, &state.settings));
-    if let Some(wait) = state.throttle.wait(now, &address) {
-        let detail = "Too many wrong tokens or passwords came from your address. Try again in a minute.";
-        return Err(Problem::too_many(detail, wait.as_secs() + 1));
-    }
-    state.throttle.note(now, &address);
-    Ok(None)
-}
-
 /// Returns the digest of the request's session cookie, if its value could be one of ours.
 pub fn cookie(request: &HttpRequest) -> Option<Digest> {
     let state = State::of(request).ok()?;
     cookies::read(request, &state.settings, cookies::SESSION).map(secret::digest)
 }
 
-/// Returns the bearer token, if any. Other schemes are ignored: a proxy's Basic credentials may be in the same header.
-fn bearer(request: &HttpRequest) -> Option<&str> {
-    let (scheme, token) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
 #[cfg(test)]
 mod tests {
-    use actix_web::{ResponseError, cookie::Cookie, test::TestRequest, web};
+    use actix_web::{ResponseError, cookie::Cookie, http::header::AUTHORIZATION, test::TestRequest, web};
 
     use super::*;
     use crate::web::{
