@@ -1,10 +1,13 @@
-//! Authenticates programs by their token, and counts the wrong ones. Knows no cookie and no right.
+//! Authenticates programs by their token, and counts and audits the wrong ones. Knows no cookie and no right.
 
 use actix_web::{HttpRequest, http::header::AUTHORIZATION};
 
 use super::{ADMIN, Caller, Via};
 use crate::{
-    core::people::{Directory, TOKEN_PREFIX, token_digest},
+    core::{
+        audit::{ANONYMOUS, Action, Deed},
+        people::{Directory, TOKEN_PREFIX, token_digest},
+    },
     web::{client, error::Problem, state::State},
 };
 
@@ -20,7 +23,8 @@ pub fn by_token(state: &State, directory: &Directory, digest: &str) -> Option<Ca
 }
 
 /// Returns the owner of a token, however many wrong ones came from the same address: no neighbour locks a program out,
-/// and a secret of so many bits cannot be guessed. `None` for a wrong one, which is counted.
+/// and a secret of so many bits cannot be guessed. `None` for a wrong one, which is counted and audited; those that are
+/// answered with 429 are not, so that nobody fills the audit log.
 ///
 /// # Errors
 /// 429 for a wrong one after too many of them from its address, for the rest of a minute.
@@ -43,6 +47,7 @@ pub fn check_token(request: &HttpRequest, token: &str) -> Result<Option<Caller>,
         return Err(Problem::too_many(detail, wait.as_secs() + 1));
     }
     state.throttle.note(now, &address);
+    state.gateway.audit().note(Deed::refused(Action::SignIn, ANONYMOUS, address, "", "A wrong token."));
     Ok(None)
 }
 

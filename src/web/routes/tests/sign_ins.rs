@@ -6,7 +6,7 @@ use actix_web::cookie::Cookie;
 
 use super::*;
 use crate::{
-    core::audit::{Action, Deed, Outcome},
+    core::audit::{ANONYMOUS, Action, Deed, Outcome},
     store::audit::AuditQuery,
     web::{
         fixture::{Team, with_team},
@@ -152,4 +152,21 @@ async fn a_stolen_cookie_is_no_way_to_guess_a_password_unseen() {
         let told: Vec<_> = told.entries.iter().map(|entry| (&*entry.deed.actor, entry.deed.outcome)).collect();
         assert_eq!(told, [("viewer", Outcome::Refused)], "{method} {path}");
     }
+}
+
+#[actix_rt::test]
+async fn wrong_tokens_are_told_to_the_audit_log_and_do_not_fill_it() {
+    let state = state_with(settings());
+    for _ in 0..20 {
+        ask_with(&state, to(Method::GET, "/api/v1/me").insert_header(bearer("wrong"))).await;
+        let trade = to(Method::POST, "/api/v1/login").set_json(serde_json::json!({ "token": "wrong" }));
+        ask_with(&state, trade).await;
+    }
+    // Written after all entries queued before it.
+    let audit = state.gateway.audit();
+    audit.record(Deed::of_gateway(Action::StoreSweep, "", "Told by a test.")).await.unwrap();
+    let query = AuditQuery { action: Some(Action::SignIn), limit: 99, ..AuditQuery::default() };
+    let told: Vec<Deed> = audit.list(query).await.unwrap().entries.into_iter().map(|entry| entry.deed).collect();
+    let refused = Deed::refused(Action::SignIn, ANONYMOUS, [127, 0, 0, 1].into(), "", "A wrong token.");
+    assert_eq!(told, vec![refused; 10]);
 }
