@@ -39,6 +39,7 @@ pub fn oidc(config: &Config) -> anyhow::Result<Option<Oidc>> {
         name: told.name.clone().unwrap_or_else(|| issuer.host().to_owned()),
         provider: Provider::new(client, clock::since_start),
         rules,
+        sign_out_at_provider: told.sign_out_at_provider,
     }))
 }
 

@@ -54,6 +54,8 @@ block! {
         roles: Vec<GroupRole> = Vec::new(),
         /// The role of a user in none of these groups; `None`: they may not sign in.
         default_role: Option<Role> = None,
+        /// Whether users who sign out here are sent on to sign out at the provider.
+        sign_out_at_provider: bool = false,
     }
 }
 

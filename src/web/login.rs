@@ -10,6 +10,7 @@ use actix_web::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde_json::json;
 use tokio::sync::SemaphorePermit;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
     client, cookies,
     error::Problem,
     object::Body,
-    origin, second_factor, secret,
+    oidc, origin, second_factor, secret,
     state::State,
 };
 use crate::core::{
@@ -200,18 +201,24 @@ pub async fn link(request: HttpRequest, query: web::Query<LinkQuery>) -> Result<
     }
 }
 
-/// `POST /api/v1/logout`: invalidates the request's cookie, even if another credential identified the caller, 204. The
-/// browser is to drop it even if the store fails.
+/// `POST /api/v1/logout`: invalidates the request's cookie, even if another credential identified the caller, 204; 200
+/// with the address at which the browser signs out at the provider, too, if it is to. The browser is to drop the cookie
+/// even if the store fails.
 pub async fn logout(request: HttpRequest, state: web::Data<State>, caller: Caller) -> impl Responder {
     let mut answer = HttpResponse::NoContent().finish();
     if let Some(cookie) = auth::cookie(&request) {
-        if let Some(ended) = state.sign_ins().find(state.times(), &cookie) {
+        let ended = state.sign_ins().find(state.times(), &cookie);
+        if let Some(ended) = &ended {
             let visitor = Visitor::of(&request, &state, &caller);
             state.gateway.audit().note(visitor.did(Action::SignOut, &ended.kept.user, "Signed out."));
         }
         if let Err(error) = state.sign_ins().sign_out(state.times(), &cookie).await {
             tracing::warn!(%error, "a sign-out is not known to the other gateways yet");
             answer = untold().error_response();
+        } else if ended.is_some_and(|ended| ended.kept.how == How::Oidc)
+            && let Some(url) = oidc::end_session(&request, &state).await
+        {
+            answer = HttpResponse::Ok().json(json!({ "url": url }));
         }
     }
     let mut gone = session_cookie(&request, &state, String::new());

@@ -28,6 +28,8 @@ use crate::core::{
 
 /// The users of the provider who are admitted.
 mod admission;
+/// The address at which users sign out at the provider.
+mod end_session;
 /// Ends the sign-ins that the provider reports as ended.
 mod logout;
 /// The reasons why a sign-in fails.
@@ -35,6 +37,7 @@ mod refusal;
 /// Pending sign-ins.
 mod under_way;
 
+pub use end_session::end_session;
 pub use logout::logout;
 use refusal::Refusal;
 pub use under_way::UnderWay;
@@ -218,7 +221,8 @@ mod tests {
             roles: vec![("ops".to_owned(), Role::User)],
             default_role: None,
         };
-        Oidc { name: "Example ID".to_owned(), provider: Provider::new(client, settings().clock), rules }
+        let provider = Provider::new(client, settings().clock);
+        Oidc { name: "Example ID".to_owned(), provider, rules, sign_out_at_provider: false }
     }
 
     fn known_as(url: &str) -> Settings {

@@ -139,6 +139,8 @@ pub struct Oidc {
     pub provider: Provider,
     /// The rules that map its users to users here.
     pub rules: Rules,
+    /// Whether its users, once they signed out here, are sent on to sign out there.
+    pub sign_out_at_provider: bool,
 }
 
 /// A target of the catalogue.

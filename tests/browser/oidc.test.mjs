@@ -4,17 +4,20 @@ import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
-promise("a person goes to the provider and comes back signed in, or with a sentence", async (lab) => {
-  const provider = await lab.provider();
-  provider.person = { sub: "1", preferred_username: "ada", groups: ["ops"] };
-  const gateway = await lab.serve(`sign_in:
+/** The configuration with which the provider signs users in. */
+const signsIn = (provider) => `sign_in:
   oidc:
     issuer: ${provider.issuer}
     name: Example ID
     client_id: ${provider.client}
     client_secret: ${provider.secret}
     roles: [{ group: ops, role: operator }]
-`);
+`;
+
+promise("a person goes to the provider and comes back signed in, or with a sentence", async (lab) => {
+  const provider = await lab.provider();
+  provider.person = { sub: "1", preferred_username: "ada", groups: ["ops"] };
+  const gateway = await lab.serve(signsIn(provider));
   const browser = await lab.browser();
   const desk = new Desk(await browser.open(`${gateway.origin}/#/host-keys`));
   const { page } = desk;
@@ -56,4 +59,17 @@ promise("a person goes to the provider and comes back signed in, or with a sente
   await stranger.at("nav-people").click();
   await stranger.at("person-provider").waitFor();
   assert.equal(await stranger.at("person-password").count(), 0);
+});
+
+promise("who signs out goes on to the provider where that is configured, and comes back to the page", async (lab) => {
+  const provider = await lab.provider();
+  provider.person = { sub: "1", preferred_username: "ada", groups: ["ops"] };
+  const gateway = await lab.serve(`${signsIn(provider)}    sign_out_at_provider: true\n`);
+  const desk = new Desk(await (await lab.browser()).open(gateway.origin));
+  await desk.at("signin-provider").click();
+  await desk.page.getByRole("link", { name: "Go on" }).click();
+  await desk.at("sign-out").click();
+  await desk.page.getByRole("link", { name: "Signed out" }).click();
+  await desk.at("signin-provider").waitFor();
+  assert.equal(new URL(desk.page.url()).origin, gateway.origin);
 });

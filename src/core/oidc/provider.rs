@@ -1,4 +1,5 @@
-//! The provider's metadata (OpenID Connect Discovery 1.0), and the requests to it.
+//! The provider's metadata (OpenID Connect Discovery 1.0), the requests to it, and the addresses that browsers are sent
+//! to.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use secrecy::{ExposeSecret, SecretString};
@@ -34,6 +35,8 @@ pub struct Endpoints {
     pub keys: String,
     /// The address of further claims about a user.
     pub userinfo: Option<String>,
+    /// The address at which browsers sign out there (RP-Initiated Logout 1.0 §2.1).
+    pub end_session: Option<String>,
     /// Whether its answers always name the issuer (RFC 9207).
     pub names_itself: bool,
     /// Whether this gateway's secret goes into the body, since the provider takes no header.
@@ -61,6 +64,7 @@ struct Document {
     token_endpoint: String,
     jwks_uri: String,
     userinfo_endpoint: Option<String>,
+    end_session_endpoint: Option<String>,
     #[serde(default)]
     authorization_response_iss_parameter_supported: bool,
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
@@ -103,6 +107,8 @@ impl Client {
             token: checked(told.token_endpoint, "token_endpoint")?,
             keys: checked(told.jwks_uri, "jwks_uri")?,
             userinfo: told.userinfo_endpoint.map(|address| checked(address, "userinfo_endpoint")).transpose()?,
+            // Nobody's sign-in fails for an address that serves a sign-out only.
+            end_session: told.end_session_endpoint.filter(|address| is_address(address)),
             names_itself: told.authorization_response_iss_parameter_supported,
             // The header, if the metadata does not say (Discovery §3).
             secret_in_body: takes("client_secret_post") && !takes("client_secret_basic"),
@@ -113,6 +119,15 @@ impl Client {
     pub fn authorization(&self) -> SecretString {
         let pair = format!("{}:{}", encoded(&self.id), encoded(self.secret.expose_secret()));
         format!("Basic {}", BASE64.encode(pair.as_bytes())).into()
+    }
+}
+
+impl Endpoints {
+    /// Returns the address at which a browser signs out there and is sent on to `back`; `None` if the provider has none.
+    /// No ID token is kept that could be shown with it, so the provider asks its user (RP-Initiated Logout 1.0 §2).
+    pub fn end_session(&self, client: &Client, back: &str) -> Option<String> {
+        let pairs = [("client_id", client.id.as_str()), ("post_logout_redirect_uri", back)];
+        self.end_session.as_ref().map(|address| joined(address, &pairs))
     }
 }
 
@@ -131,18 +146,19 @@ impl Flow {
     /// Returns the address that the browser is sent to; it returns with `state`.
     pub fn address(&self, client: &Client, endpoints: &Endpoints, state: &str) -> String {
         let challenge = BASE64URL_NOPAD.encode(&Sha256::digest(self.verifier.expose_secret()));
-        let query = query(&[
-            ("response_type", "code"),
-            ("client_id", &client.id),
-            ("redirect_uri", &self.redirect),
-            ("scope", &client.scopes.join(" ")),
-            ("state", state),
-            ("nonce", &self.nonce),
-            ("code_challenge", &challenge),
-            ("code_challenge_method", "S256"),
-        ]);
-        let joint = if endpoints.authorization.contains('?') { '&' } else { '?' };
-        format!("{}{joint}{query}", endpoints.authorization)
+        joined(
+            &endpoints.authorization,
+            &[
+                ("response_type", "code"),
+                ("client_id", &client.id),
+                ("redirect_uri", &self.redirect),
+                ("scope", &client.scopes.join(" ")),
+                ("state", state),
+                ("nonce", &self.nonce),
+                ("code_challenge", &challenge),
+                ("code_challenge_method", "S256"),
+            ],
+        )
     }
 
     /// Returns the body that exchanges `code` for a token.
@@ -194,6 +210,12 @@ pub fn is_word(text: &str) -> bool {
 pub fn told_of(subject: &str, body: &[u8]) -> Option<Claims> {
     let claims: Claims = serde_json::from_slice(body).ok()?;
     (claims.get("sub")?.as_str()? == subject).then_some(claims)
+}
+
+/// Returns the address with these pairs added to its query.
+fn joined(address: &str, pairs: &[(&str, &str)]) -> String {
+    let joint = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{joint}{}", query(pairs))
 }
 
 fn query(pairs: &[(&str, &str)]) -> String {

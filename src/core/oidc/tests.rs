@@ -286,6 +286,21 @@ fn the_provider_is_asked_with_everything_spelled_out() {
     assert!(is_word("access_denied") && !is_word("") && !is_word("<b>") && !is_word(&"a".repeat(65)));
 }
 
+#[test]
+fn a_browser_signs_out_at_the_address_that_the_provider_gives_and_comes_back() {
+    let address = |told: &str| {
+        let endpoints = read(json!({"end_session_endpoint": told})).unwrap();
+        endpoints.end_session(&client(), "https://gw/")
+    };
+    let query = "client_id=gw%201&post_logout_redirect_uri=https%3A%2F%2Fgw%2F";
+    assert_eq!(address("https://id.example/end"), Some(format!("https://id.example/end?{query}")));
+    assert_eq!(address("https://id.example/end?tenant=1"), Some(format!("https://id.example/end?tenant=1&{query}")));
+    for unfit in ["http://id.example/end", "javascript:alert(1)", ""] {
+        assert_eq!(address(unfit), None, "{unfit}");
+    }
+    assert_eq!(read(json!({})).unwrap().end_session(&client(), "https://gw/"), None);
+}
+
 fn rules() -> Rules {
     let roles = [("root", Role::Admin), ("ops", Role::Operator), ("all", Role::User)];
     let roles = roles.map(|(group, role)| (group.to_owned(), role)).into();

@@ -47,6 +47,7 @@ export class Provider {
           authorization_endpoint: `${this.issuer}/authorize`,
           token_endpoint: `${this.issuer}/token`,
           jwks_uri: `${this.issuer}/keys`,
+          end_session_endpoint: `${this.issuer}/end`,
           token_endpoint_auth_methods_supported: ["client_secret_post"],
         });
       case "/keys":
@@ -61,6 +62,8 @@ export class Provider {
         const told = path === "/go" ? { code } : { error: "access_denied" };
         return [302, "location", `${query.get("redirect_uri")}?${new URLSearchParams({ ...told, state: query.get("state") })}`];
       }
+      case "/end":
+        return [200, "text/html", `<!doctype html><title>Example ID</title><a href="${query.get("post_logout_redirect_uri")}">Signed out</a>`];
       case "/token":
         return this.#trades(new URLSearchParams(body), headers) ?? json({ error: "invalid_grant" }, 400);
       default:

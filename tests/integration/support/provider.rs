@@ -124,6 +124,7 @@ impl Provider {
                         .route("/token", web::post().to(token))
                         .route("/keys", web::get().to(keys))
                         .route("/userinfo", web::get().to(userinfo))
+                        .route("/end", web::get().to(end))
                 };
                 let server = HttpServer::new(app).workers(1).disable_signals().listen(listener).unwrap().run();
                 sender.send(server.handle()).unwrap();
@@ -248,6 +249,7 @@ async fn document(request: HttpRequest, shared: web::Data<Mutex<Inner>>) -> Http
         "token_endpoint": format!("{issuer}/token"),
         "jwks_uri": format!("{issuer}/keys"),
         "userinfo_endpoint": format!("{issuer}/userinfo"),
+        "end_session_endpoint": format!("{issuer}/end"),
         "authorization_response_iss_parameter_supported": true,
     });
     put(&mut document, &inner.twist.document);
@@ -304,6 +306,13 @@ async fn userinfo(request: HttpRequest, shared: web::Data<Mutex<Inner>>) -> Http
     let inner = asked(&shared, &request);
     assert_eq!(request.headers().get("authorization").unwrap(), "Bearer of-the-person");
     HttpResponse::Ok().json(&inner.more)
+}
+
+async fn end(request: HttpRequest, shared: web::Data<Mutex<Inner>>) -> HttpResponse {
+    drop(asked(&shared, &request));
+    let wanted = pairs(request.query_string());
+    assert_eq!(wanted["client_id"], CLIENT);
+    HttpResponse::Found().insert_header(("location", wanted["post_logout_redirect_uri"].as_str())).finish()
 }
 
 impl Inner {

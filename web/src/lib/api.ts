@@ -164,7 +164,7 @@ export const useLink = (secret: string, password: string, username?: string) =>
   request<{ user: string; signed_in: boolean }>("POST", "/setup", { secret, password, username });
 
 /** Signs out: the session cookie becomes void. */
-export const logout = () => request<null>("POST", "/logout");
+export const logout = () => request<{ url: string } | null>("POST", "/logout");
 
 /** Returns the targets that this user may open. */
 export const targets = () => request<{ items: Target[]; adhoc: boolean }>("GET", "/targets");

@@ -1,4 +1,4 @@
-//! Back-channel logout by the provider, and senders who must not cause one.
+//! Back-channel logout by the provider, and senders who must not cause one; sign-outs that go on there.
 
 use std::time::Instant;
 
@@ -6,13 +6,13 @@ use serde_json::json;
 
 use super::visit::{signs_in, with};
 use crate::{
-    gateway::people::{Person, is_taken_away},
+    gateway::people::{PASSWORD, Person, add, is_taken_away},
     support::{
         eventually,
         gateway::{Gateway, Home},
         http,
         playground::Playground,
-        provider::{Mark, Provider, Twist},
+        provider::{Mark, Provider, Twist, follows},
         terminal::PATIENCE,
     },
 };
@@ -90,4 +90,31 @@ fn who_is_signed_out_at_the_provider_is_signed_out_here_with_their_terminals() {
     });
     assert_eq!([0, 1, 2].map(|nth: usize| done[nth]["subject"].clone()), ["Example ID", "ada", "ada"]);
     assert_eq!(done[0]["detail"], "Signed out by Example ID (oidc).");
+}
+
+#[test]
+fn who_signs_out_here_goes_on_to_the_provider_where_that_is_configured_and_possible() {
+    let provider = Provider::start();
+    provider.knows("sub-1", "ada", &["ops"]);
+    let onward = || with(Home::new(), &provider.issuer).set("sign_in.oidc.sign_out_at_provider", "true");
+    let signs_out = |person: &Person<'_>| person.asks("POST", "/api/v1/logout", None);
+    let from_there = |gateway| signs_in(gateway).unwrap_or_else(|answer| panic!("{}", answer.text()));
+
+    let gateway = Gateway::start(onward());
+    let ada = from_there(&gateway);
+    let answer = signs_out(&ada);
+    assert_eq!((answer.status, ada.asks("GET", "/api/v1/me", None).status), (200, 401), "{}", answer.text());
+    assert!(answer.header("set-cookie").unwrap().contains("Max-Age=0"), "{}", answer.head);
+    let url = answer.json()["url"].as_str().unwrap().to_owned();
+    assert!(url.starts_with(&format!("{}/end?", provider.issuer)), "{url}");
+    assert_eq!(follows(&url), format!("http://{}/", gateway.addr), "back to the page");
+    add(&gateway, "bob", "user", &[]);
+    let bob = Person::signs_in(&gateway, "bob", PASSWORD).unwrap_or_else(|answer| panic!("{}", answer.text()));
+    assert_eq!(signs_out(&bob).status, 204, "he did not come from there");
+
+    let silent = Gateway::start(with(Home::new(), &provider.issuer));
+    assert_eq!(signs_out(&from_there(&silent)).status, 204, "nobody asked for that");
+    provider.twists(Twist { document: json!({"end_session_endpoint": null}), ..Twist::default() });
+    let gateway = Gateway::start(onward());
+    assert_eq!(signs_out(&from_there(&gateway)).status, 204, "there is no such address");
 }
