@@ -120,7 +120,7 @@ impl People {
             let ended = self.0.sign_ins.ended_since(before, &directory).await?;
             // The directory first: a holder notified of the end of a sign-in finds the reason there.
             self.0.directory.send_replace(directory);
-            self.0.sign_ins.end_here(&ended);
+            self.0.sign_ins.end_here(now(), &ended);
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use crate::{
     store::{
         StoreError,
         people::PeopleStore,
-        sign_ins::{Leaving, MAX_DIGESTS},
+        sign_ins::{Leaving, MAX_DIGESTS, is_mark, marks_of},
     },
 };
 
@@ -49,7 +49,7 @@ const LAST_SEEN_INTERVAL: Duration = Duration::from_secs(60);
 /// Last uses stored in one transaction.
 const LAST_SEEN_BATCH: usize = 100;
 
-/// Maximum time from a provider's confirmation of a sign-in to its record.
+/// Maximum time from a question to a provider about a sign-in to its record.
 const BEING_MADE: Duration = Duration::from_secs(60);
 
 /// Maximum devices of one user that are shown.
@@ -192,11 +192,11 @@ impl SignIns {
     /// [`StoreError`] if the records could not be written; it is retried as long as this process lives.
     pub async fn sign_out(&self, now: Now, cookie: &Digest) -> Result<(), StoreError> {
         let Some(store) = &self.0.store else {
-            self.end_here(&[*cookie]);
+            self.end_here(now, &[*cookie]);
             return Ok(());
         };
         self.table().untold.insert(now.at, *cookie, (), MAX_LIFETIME);
-        self.end_here(&[*cookie]);
+        self.end_here(now, &[*cookie]);
         store.end(Leaving::One(*cookie)).await?;
         self.table().untold.take(now.at, cookie);
         Ok(())
@@ -208,11 +208,10 @@ impl SignIns {
     /// [`StoreError`] if the records could not be written; only the cookies in memory are invalid then, and writing
     /// these is retried.
     pub async fn sign_out_all(&self, now: Now, leaving: Leaving) -> Result<(), StoreError> {
-        if let Leaving::Session(session) | Leaving::ByProvider { session: Some(session), .. } = &leaving {
-            self.table().over_there.insert(now.at, session.clone(), (), BEING_MADE);
-        }
+        let marks = leaving.marks();
+        self.end_here(now, &marks);
         let told = match &self.0.store {
-            Some(store) => store.end(leaving.clone()).await,
+            Some(store) => tell(store.as_ref(), now, marks, leaving.clone()).await,
             None => Ok(()),
         };
         let taken: Vec<Digest> = {
@@ -224,14 +223,16 @@ impl SignIns {
             let mut table = self.table();
             taken.iter().for_each(|cookie| table.untold.insert(now.at, *cookie, (), MAX_LIFETIME));
         }
-        self.end_here(&taken);
+        self.end_here(now, &taken);
         told
     }
 
-    /// Whether this provider session ended a moment ago: a sign-in being made from it may have been stored after that
-    /// end, which therefore did not cover it.
-    pub fn is_over(&self, now: Now, session: &str) -> bool {
-        self.table().over_there.get_mut(now.at, &session.to_owned()).is_some()
+    /// Whether a sign-in that was just stored ended at the provider since that was `asked` (monotonic): the end, on
+    /// whatever gateway it was heard of, may have come too early to cover it. Ask once the ends are read anew.
+    pub fn is_over(&self, now: Now, made: &SignIn, asked: Duration) -> bool {
+        let mut table = self.table();
+        let since = |mark: &Digest| table.over_there.get_mut(now.at, mark).is_some_and(|entry| entry.value >= asked);
+        marks_of(made).iter().any(since)
     }
 
     /// Lets a sign-in accept the next password stamp beside its own, so that it survives its own change of the
@@ -309,11 +310,14 @@ impl SignIns {
         Ok(ended)
     }
 
-    /// Ends here the sign-ins that have ended in the records.
-    pub(super) fn end_here(&self, ended: &[Digest]) {
+    /// Ends here the sign-ins that have ended in the records, and keeps the marks among them for those being made.
+    pub(super) fn end_here(&self, now: Now, ended: &[Digest]) {
         let mut table = self.table();
         // Reads that are under way are repeated.
         table.ends += 1;
+        for mark in ended.iter().filter(|digest| is_mark(digest)) {
+            table.over_there.insert(now.at, *mark, now.at, BEING_MADE);
+        }
         for cookie in ended {
             table.at_hand.take(Duration::ZERO, cookie);
             if let Some(over) = table.over.remove(cookie) {
@@ -358,6 +362,15 @@ impl SignIns {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Stores an end. The marks come first: a sign-in that is stored before them is ended, and one that is stored later finds
+/// them.
+async fn tell(store: &dyn PeopleStore, now: Now, marks: Vec<Digest>, leaving: Leaving) -> Result<(), StoreError> {
+    if !marks.is_empty() {
+        store.note_over(marks, now.utc).await?;
+    }
+    store.end(leaving).await
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use data_encoding::HEXLOWER;
 use futures_util::future::BoxFuture;
+use sha2::{Digest as _, Sha256};
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use super::{
@@ -18,6 +19,9 @@ use crate::core::{
 
 /// Most digests of one query.
 pub const MAX_DIGESTS: usize = 50;
+
+/// The first bytes of a mark, which tell it from the digest of a cookie.
+const MARK: [u8; 4] = *b"over";
 
 /// The sign-ins to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +58,40 @@ impl Leaving {
             Self::Session(session) => sign_in.provider_session.as_ref() == Some(session),
         }
     }
+
+    /// Returns the marks of what a provider ends; none if no provider does. A sign-in that is being made meanwhile, and
+    /// is stored too late to be ended, is known by them to be over.
+    pub fn marks(&self) -> Vec<[u8; 32]> {
+        match self {
+            Self::One(_) | Self::AllOf(_) => Vec::new(),
+            Self::ByProvider { user, session: None, .. } => vec![mark("user", user)],
+            Self::ByProvider { user, session: Some(session), .. } => {
+                vec![mark("session", session), mark("of no known session", user)]
+            }
+            Self::Session(session) => vec![mark("session", session)],
+        }
+    }
+}
+
+/// Returns the marks with which a provider ends this sign-in.
+pub fn marks_of(sign_in: &SignIn) -> [[u8; 32]; 2] {
+    let own = match &sign_in.provider_session {
+        Some(session) => mark("session", session),
+        None => mark("of no known session", &sign_in.user),
+    };
+    [mark("user", &sign_in.user), own]
+}
+
+/// Whether this digest is a mark, and no cookie's.
+pub fn is_mark(digest: &[u8; 32]) -> bool {
+    digest.starts_with(&MARK)
+}
+
+fn mark(kind: &str, name: &str) -> [u8; 32] {
+    let text = Sha256::new_with_prefix("pulsegate over\0").chain_update(kind).chain_update("\0").chain_update(name);
+    let mut mark: [u8; 32] = text.finalize().into();
+    mark.iter_mut().zip(MARK).for_each(|(byte, known)| *byte = known);
+    mark
 }
 
 /// The store of sign-ins. An ended one stays known as ended until it is forgotten, and only
@@ -76,6 +114,10 @@ pub trait SignInStore: Send + Sync + 'static {
         now: UtcMicros,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>>;
+
+    /// Notes at `at` that a provider ended what these marks stand for, as ended sign-ins that nobody ever had; once more
+    /// if they are noted already. Counts as a change of the users.
+    fn note_over(&self, marks: Vec<[u8; 32]>, at: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Ends these sign-ins. Counts as a change of the users.
     fn end(&self, leaving: Leaving) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -138,7 +180,18 @@ macro_rules! add_sign_in {
     };
 }
 
-pub(super) use add_sign_in;
+/// Adds a mark, which each dialect renews in its own way. Runs after the version was incremented.
+macro_rules! note_over {
+    ($renew:literal) => {
+        concat!(
+            "INSERT INTO sign_ins (digest, username, stamp, how, user_agent, made_at, last_seen_at, ends_at, ended) \
+             SELECT ?, '', '', 'oidc', '', ?, ?, ?, version FROM people_version WHERE id = 1 ",
+            $renew
+        )
+    };
+}
+
+pub(super) use {add_sign_in, note_over};
 
 /// Adds a sign-in by an [`add_sign_in`].
 pub(super) fn add<S: Parameters>(sql: &'static str, sign_in: SignIn) -> S {
@@ -147,6 +200,11 @@ pub(super) fn add<S: Parameters>(sql: &'static str, sign_in: SignIn) -> S {
     let statement = statement.text(sign_in.client_ip.map(|ip| ip.to_string())).text(sign_in.user_agent);
     let statement = statement.number(sign_in.made_at.0).number(sign_in.last_seen_at.0).number(sign_in.ends_at.0);
     statement.text(sign_in.provider_session)
+}
+
+/// Adds a mark by a [`note_over`].
+pub(super) fn note_mark<S: Parameters>(sql: &'static str, mark: &[u8; 32], at: UtcMicros) -> S {
+    S::of(sql).text(hex(mark)).number(at.0).number(at.0).number(at.0)
 }
 
 /// Selects the sign-ins with these digests.

@@ -55,8 +55,16 @@ pub struct Proven {
     pub told: String,
     /// The token that was traded, with which the sign-in ends.
     pub token: Option<String>,
-    /// The session at a provider, with which the sign-in ends.
-    pub provider_session: Option<String>,
+    /// The provider that vouches for them, if one does.
+    pub provider: Option<Vouched>,
+}
+
+/// The word of a provider.
+pub struct Vouched {
+    /// The session there with which the sign-in ends, if it is known.
+    pub session: Option<String>,
+    /// Monotonic time at which the provider was asked.
+    pub asked: std::time::Duration,
 }
 
 /// `POST /api/v1/login`: trades a token or a password for a cookie, 204.
@@ -73,14 +81,7 @@ pub async fn login(request: HttpRequest, body: Body<Login>) -> Result<HttpRespon
                 Via::Gateway | Via::Cookie(..) | Via::Header => None,
             };
             let stamp = current_stamp(&request, &caller.user)?;
-            Proven {
-                user: caller.user,
-                stamp,
-                how: How::Token,
-                told: "with a token".to_owned(),
-                token,
-                provider_session: None,
-            }
+            Proven { user: caller.user, stamp, how: How::Token, told: "with a token".to_owned(), token, provider: None }
         }
         Login { token: None, username: Some(name), password: Some(password), code } => {
             check_password(&request, name, password, code).await?
@@ -141,7 +142,7 @@ async fn check_password(
                 (How::Password, "with a password")
             };
             state.gateway.people().saw_user(&name);
-            Ok(Proven { user: name.into(), stamp, how, told: told.to_owned(), token: None, provider_session: None })
+            Ok(Proven { user: name.into(), stamp, how, told: told.to_owned(), token: None, provider: None })
         }
         None => {
             count_wrong(state, address, &name);
@@ -194,7 +195,7 @@ pub async fn link(request: HttpRequest, query: web::Query<LinkQuery>) -> Result<
         Some(user) => {
             let stamp = current_stamp(&request, &user)?;
             let told = "with a one-time link".to_owned();
-            let proven = Proven { user, stamp, how: How::Link, told, token: None, provider_session: None };
+            let proven = Proven { user, stamp, how: How::Link, told, token: None, provider: None };
             Ok(see_other("/").cookie(sign_in(&request, proven).await?).finish())
         }
         None => Ok(see_other("/#/link-expired").finish()),
@@ -247,7 +248,7 @@ fn current_stamp(request: &HttpRequest, user: &str) -> Result<String, Problem> {
 /// 503 if it cannot be stored; 401 if the user may no longer sign in; 429 if they signed in too often.
 pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'static>, Problem> {
     let state = State::of(request)?;
-    let Proven { user, stamp, how, told, token, provider_session } = proven;
+    let Proven { user, stamp, how, told, token, provider } = proven;
     if let Some(wait) = state.signed_in.wait(state.now(), &user) {
         let detail =
             "You signed in very often within a minute. Stay signed in where you are, or try again in a minute.";
@@ -257,7 +258,7 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
     let user_agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let address = client::client_ip(request, &state.settings);
     let (secret, now) = (secret::fresh(), state.times());
-    let (digest, over_with) = (secret::digest(&secret), provider_session.clone());
+    let digest = secret::digest(&secret);
     let new = SignIn {
         digest,
         user: user.to_string(),
@@ -265,19 +266,19 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
         next_stamp: None,
         how,
         token,
-        provider_session,
+        provider_session: provider.as_ref().and_then(|vouched| vouched.session.clone()),
         client_ip: Some(address),
         user_agent: user_agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS).collect(),
         made_at: now.utc,
         last_seen_at: now.utc,
         ends_at: UtcMicros(now.utc.0.saturating_add(micros(MAX_LIFETIME))),
     };
-    state.sign_ins().sign_in(now, new).await.map_err(not_kept)?;
+    state.sign_ins().sign_in(now, new.clone()).await.map_err(not_kept)?;
     // If its basis ended while it was being stored, the new sign-in ends too: the user disabled, the token revoked, the
     // session at the provider over.
     state.gateway.people().refresh().await.map_err(not_kept)?;
     let is_gone = state.gateway.people().directory().access(&user).is_none();
-    let is_over = over_with.is_some_and(|session| state.sign_ins().is_over(now, &session));
+    let is_over = provider.is_some_and(|vouched| state.sign_ins().is_over(now, &new, vouched.asked));
     if is_gone || is_over {
         state.sign_ins().sign_out(now, &digest).await.map_err(not_kept)?;
         let over = "Your provider has signed you out. Sign in again.";

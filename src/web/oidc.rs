@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{
     client, cookies,
     error::Problem,
-    login::{self, Proven},
+    login::{self, Proven, Vouched},
     object::Body,
     origin, secret,
     state::{Oidc, State},
@@ -109,7 +109,10 @@ pub async fn finish(request: HttpRequest, body: Body<Returned>) -> Result<HttpRe
         how: How::Oidc,
         told: format!("with {} (oidc)", oidc.name),
         token: None,
-        provider_session: session.map(|session| provider_session(&oidc.provider.client().issuer, &session)),
+        provider: Some(Vouched {
+            session: session.map(|session| provider_session(&oidc.provider.client().issuer, &session)),
+            asked: now,
+        }),
     };
     let cookie = login::sign_in(&request, proven).await?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
@@ -311,13 +314,20 @@ mod tests {
         let [ended, other] = ["s1", "s2"].map(|name| provider_session("https://id.example", name));
         state.sign_ins().sign_out_all(state.times(), Leaving::Session(ended.clone())).await.unwrap();
         let request = TestRequest::default().app_data(state.clone()).to_http_request();
-        let makes = async |session: &String| {
+        let makes = async |session: &String, asked| {
             let (user, stamp) = ("viewer", state.stamp(&state.gateway.people().directory(), "viewer").unwrap());
-            let (told, provider_session) = ("with a provider".to_owned(), Some(session.clone()));
-            let proven = Proven { user: user.into(), stamp, how: How::Oidc, told, token: None, provider_session };
-            login::sign_in(&request, proven).await.map_err(|problem| problem.status_code().as_u16())
+            let (told, provider) =
+                ("with a provider".to_owned(), Some(Vouched { session: Some(session.clone()), asked }));
+            let proven = Proven { user: user.into(), stamp, how: How::Oidc, told, token: None, provider };
+            login::sign_in(&request, proven).await.map(drop).map_err(|problem| problem.status_code().as_u16())
         };
-        assert_eq!(makes(&ended).await.map(drop), Err(401));
-        assert!(makes(&other).await.is_ok());
+        let now = state.now();
+        assert_eq!(makes(&ended, now).await, Err(401));
+        assert_eq!(makes(&other, now).await, Ok(()));
+        let (user, until) = ("viewer".to_owned(), state.times().utc);
+        let all = Leaving::ByProvider { user, session: None, until };
+        state.sign_ins().sign_out_all(state.times(), all).await.unwrap();
+        assert_eq!(makes(&other, now).await, Err(401));
+        assert_eq!(makes(&other, now + Duration::from_secs(1)).await, Ok(()), "they signed in anew");
     }
 }

@@ -76,7 +76,7 @@ pub async fn setup(request: HttpRequest, body: Body<Setup>) -> Result<HttpRespon
             how: How::SetUp,
             told: "with a set-up link".to_owned(),
             token: None,
-            provider_session: None,
+            provider: None,
         };
         answer.cookie(login::sign_in(&request, proven).await?);
     }

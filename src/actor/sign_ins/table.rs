@@ -17,8 +17,8 @@ pub(super) struct Table {
     pub over: HashMap<Digest, Arc<watch::Sender<Fate>>>,
     /// Sign-ins ended here whose end the records still lack.
     pub untold: ExpiringMap<Digest, ()>,
-    /// Provider sessions that ended lately.
-    pub over_there: ExpiringMap<String, ()>,
+    /// The marks of what ended lately at a provider, and when that was heard of.
+    pub over_there: ExpiringMap<Digest, Duration>,
     /// Number of times that sign-ins were ended.
     pub ends: u64,
 }

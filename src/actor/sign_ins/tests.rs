@@ -13,6 +13,8 @@ use crate::{
     },
 };
 
+mod provider;
+
 /// The store that several gateways share.
 #[derive(Default)]
 struct Records {
@@ -93,6 +95,14 @@ impl SignInStore for Records {
             let lives = |row: &SignIn| row.user == user && row.last_seen_at > seen && row.ends_at > now;
             let found = rows.iter().filter(|(row, ended)| ended.is_none() && lives(row));
             found.map(|(row, _)| row.clone()).collect()
+        })
+    }
+
+    fn note_over(&self, marks: Vec<Digest>, _: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.answer(|rows| {
+            let version = self.count_up();
+            rows.retain(|(row, _)| !marks.contains(&row.digest));
+            rows.extend(marks.into_iter().map(|mark| (new(mark), Some(version))));
         })
     }
 
@@ -200,7 +210,7 @@ async fn takes(gateway: &SignIns, now: Now) -> bool {
 /// Polls the records, as a gateway does four times a second.
 async fn looks(gateway: &SignIns, records: &Records, before: u64) -> Result<(), StoreError> {
     let ended = gateway.ended_since(before, &records.directory()).await?;
-    gateway.end_here(&ended);
+    gateway.end_here(now(Duration::ZERO), &ended);
     Ok(())
 }
 

@@ -21,6 +21,7 @@ macro_rules! people_promises {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::people::sign_ins:
             sign_ins_come_back_as_written, an_ended_sign_in_is_found_by_its_version_and_comes_back_by_nothing,
             a_provider_ends_what_stands_on_its_own_sign_in_and_nothing_else,
+            what_a_provider_ended_is_told_each_time_and_is_no_sign_in,
             a_change_of_a_user_ends_what_does_not_hold_on_to_it, a_change_that_is_not_done_ends_nothing,
             with_a_token_ends_what_was_traded_for_it, a_use_is_noted_and_never_taken_back,
             what_was_not_used_for_long_is_forgotten_a_few_at_a_time);

@@ -1,5 +1,7 @@
 //! Sign-ins in MySQL and MariaDB. Knows how statements run; their text is in `store/sign_ins.rs`.
 
+use std::iter::once;
+
 use futures_util::future::BoxFuture;
 
 use super::MySqlStore;
@@ -7,10 +9,12 @@ use crate::{
     core::{people::SignIn, record::UtcMicros},
     store::{
         StoreError, people,
-        sign_ins::{self as rows, Leaving, SignInStore, add_sign_in},
+        sign_ins::{self as rows, Leaving, SignInStore, add_sign_in, note_over},
         sql_rows,
     },
 };
+
+pub(super) const NOTE_OVER: &str = note_over!("ON DUPLICATE KEY UPDATE ended = people_version.version");
 
 /// Uses the server's own LIMIT of a DELETE, since it accepts none within a list.
 pub(super) const FORGET: &str = "DELETE FROM sign_ins WHERE last_seen_at < ? ORDER BY last_seen_at LIMIT ?";
@@ -45,6 +49,13 @@ impl SignInStore for MySqlStore {
         Box::pin(async move {
             let found = self.readers.run(|| vec![rows::of_user(&user, seen, now, limit)]).await?;
             found.iter().map(rows::sign_in).collect()
+        })
+    }
+
+    fn note_over(&self, marks: Vec<[u8; 32]>, at: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let note = |mark: &[u8; 32]| rows::note_mark(NOTE_OVER, mark, at);
+            self.writers.run(|| once(people::count_up()).chain(marks.iter().map(note)).collect()).await.map(drop)
         })
     }
 

@@ -1,5 +1,7 @@
 //! Sign-ins in SQLite. Knows how statements run; their text is in `store/sign_ins.rs`.
 
+use std::iter::once;
+
 use futures_util::future::BoxFuture;
 
 use super::{SqliteStore, failed, rows::Statement};
@@ -7,9 +9,11 @@ use crate::{
     core::{people::SignIn, record::UtcMicros},
     store::{
         StoreError, people,
-        sign_ins::{self as rows, Leaving, SignInStore, add_sign_in},
+        sign_ins::{self as rows, Leaving, SignInStore, add_sign_in, note_over},
     },
 };
+
+pub(super) const NOTE_OVER: &str = note_over!("ON CONFLICT (digest) DO UPDATE SET ended = excluded.ended");
 
 pub(super) const FORGET: &str = "DELETE FROM sign_ins WHERE digest IN \
     (SELECT digest FROM sign_ins WHERE last_seen_at < ? ORDER BY last_seen_at LIMIT ?)";
@@ -38,6 +42,12 @@ impl SignInStore for SqliteStore {
             let found = all.fetch_all(self.readers()).await.map_err(failed)?;
             found.iter().map(rows::sign_in).collect()
         })
+    }
+
+    fn note_over(&self, marks: Vec<[u8; 32]>, at: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        let notes = marks.iter().map(|mark| rows::note_mark(NOTE_OVER, mark, at));
+        let work = once(people::count_up()).chain(notes).collect();
+        Box::pin(async move { self.write(work).await.map(drop) })
     }
 
     fn end(&self, leaving: Leaving) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -125,6 +125,22 @@ pub fn a_provider_ends_what_stands_on_its_own_sign_in_and_nothing_else<S: People
     });
 }
 
+pub fn what_a_provider_ended_is_told_each_time_and_is_no_sign_in<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        store.add_sign_in(sign_in(1, "ada")).await.unwrap();
+        for marks in [vec![[8; 32], [9; 32]], vec![[9; 32]]] {
+            let before = store.version().await.unwrap();
+            store.note_over(marks.clone(), UtcMicros(20)).await.unwrap();
+            assert!(store.version().await.unwrap() > before, "every gateway looks");
+            let mut ended = store.ended_since(before).await.unwrap();
+            ended.sort_unstable();
+            assert_eq!((ended, there(&store).await), (marks, vec![1]));
+        }
+        assert_eq!(store.forget(UtcMicros(21), 9).await.unwrap(), 3, "they go with the others");
+    });
+}
+
 pub fn a_change_of_a_user_ends_what_does_not_hold_on_to_it<S: PeopleStore, G>(fresh: Fresh<S, G>) {
     block_on(async {
         let (store, _keep) = fresh().await;

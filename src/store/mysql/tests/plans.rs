@@ -78,7 +78,13 @@ async fn every_row_that_is_looked_up_is_found_by_an_index() {
     let upsert = rows::upserts(&[&record(1, 1, Authority::Observed, Status::Active)]).pop().unwrap();
     let upsert = sqlx::Execute::sql(upsert).as_str().to_owned();
     let some = format!("{}?, ?)", sign_in_sql::SOME);
-    let own = LOOK_UP.into_iter().chain([sign_ins::FORGET, sign_ins::OLD, upsert.as_str(), some.as_str()]);
+    let own = LOOK_UP.into_iter().chain([
+        sign_ins::NOTE_OVER,
+        sign_ins::FORGET,
+        sign_ins::OLD,
+        upsert.as_str(),
+        some.as_str(),
+    ]);
     for sql in own.chain(statements::LOOK_UP) {
         let plan = plan(&database, sql);
         let found = ["system", "const", "eq_ref", "ref", "range"];

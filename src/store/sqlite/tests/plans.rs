@@ -13,10 +13,11 @@ use crate::{
 };
 
 /// Statements of this store alone that look up some rows.
-const LOOK_UP: [&str; 7] = [
+const LOOK_UP: [&str; 8] = [
     journal::PENDING_EVENTS,
     sharing::TAKE,
     sign_ins::FORGET,
+    sign_ins::NOTE_OVER,
     webhooks::BEGIN,
     webhooks::POSITION,
     webhooks::ADVANCE,
