@@ -129,6 +129,12 @@ impl MySqlStore {
         self.readers.run(|| vec![statement(question())]).await
     }
 
+    /// Runs statements that write, unless the schema is newer than this release by more than a step.
+    async fn write(&self, work: impl Fn() -> Vec<Statement>) -> Result<Vec<MySqlRow>, StoreError> {
+        self.check_schema().await?;
+        self.writers.run(work).await
+    }
+
     async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
         let found = self.read(|| list::select(&query)).await?;
         Ok(query.cut(found.iter().map(rows::record).collect::<Result<Vec<_>, _>>()?))
@@ -146,9 +152,8 @@ impl RecordStore for MySqlStore {
             if batch.is_empty() {
                 return Ok(());
             }
-            self.check_schema()?;
             let work = || [rows::upserts(&records), rows::event_inserts(&transitions)].into_iter().flatten().collect();
-            self.writers.run(work).await.map(drop)
+            self.write(work).await.map(drop)
         })
     }
 
@@ -161,7 +166,7 @@ impl RecordStore for MySqlStore {
     ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         Box::pin(async move {
             let work = || vec![self.node_statement(BEGIN_EPOCH, &node, &incarnation, after, now), lease_of(&node)];
-            Ok(only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?.epoch)
+            Ok(only_lease(&self.write(work).await?)?.ok_or_else(rows::unreadable)?.epoch)
         })
     }
 
@@ -175,7 +180,7 @@ impl RecordStore for MySqlStore {
         Box::pin(async move {
             self.catch_up().await?;
             let work = || vec![self.node_statement(RENEW_LEASE, &node, &incarnation, epoch, now), lease_of(&node)];
-            let lease = only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?;
+            let lease = only_lease(&self.write(work).await?)?.ok_or_else(rows::unreadable)?;
             let is_own = lease.epoch == epoch && lease.incarnation == incarnation;
             if is_own { Ok(()) } else { Err(StoreError::Superseded) }
         })
@@ -195,7 +200,7 @@ impl RecordStore for MySqlStore {
                 // Closed is final: a session that was closed a moment ago still is, even if another node removes it
                 // meanwhile.
                 let tables = ["session_events", "session_records"];
-                self.writers.run(|| tables.map(|table| statement(list::delete(table, &closed))).into()).await?;
+                self.write(|| tables.map(|table| statement(list::delete(table, &closed))).into()).await?;
             }
             Ok(())
         })

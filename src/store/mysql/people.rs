@@ -45,11 +45,11 @@ impl PeopleStore for MySqlStore {
                 work.extend(rows::outcome::<Statement>(&change));
                 work
             };
-            rows::is_done(&change, self.writers.run(work).await?.first())
+            rows::is_done(&change, self.write(work).await?.first())
         })
     }
 
     fn note(&self, seen: Seen) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.writers.run(|| rows::note(&seen)).await.map(drop) })
+        Box::pin(async move { self.write(|| rows::note(&seen)).await.map(drop) })
     }
 }

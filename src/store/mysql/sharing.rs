@@ -36,7 +36,7 @@ impl SharedRecords for MySqlStore {
 
     fn fence(&self, id: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
-            let found = self.writers.run(|| vec![sql_nodes::fence(&id, &lease), sql_nodes::lease_of(&id)]).await?;
+            let found = self.write(|| vec![sql_nodes::fence(&id, &lease), sql_nodes::lease_of(&id)]).await?;
             let now = found.first().map(rows::lease).transpose()?;
             // Only a fence leaves a lease without an incarnation.
             let fenced = |now: Lease| now.incarnation == Incarnation::from(String::new()) && now.epoch > lease.epoch;
@@ -45,16 +45,14 @@ impl SharedRecords for MySqlStore {
     }
 
     fn release_lease(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(
-            async move { self.writers.run(|| vec![sql_nodes::release_lease(&node, &incarnation)]).await.map(drop) },
-        )
+        Box::pin(async move { self.write(|| vec![sql_nodes::release_lease(&node, &incarnation)]).await.map(drop) })
     }
 
     fn send_command(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             // One id for all attempts, so that a repetition is not a second command.
             let id = Uuid::now_v7().to_string();
-            self.writers.run(|| vec![sql_nodes::send_command(SEND, &id, &node, &command, now)]).await.map(drop)
+            self.write(|| vec![sql_nodes::send_command(SEND, &id, &node, &command, now)]).await.map(drop)
         })
     }
 
@@ -64,10 +62,11 @@ impl SharedRecords for MySqlStore {
             if found.is_empty() {
                 return Ok(Vec::new());
             }
+            // What cannot be taken out would come again every second.
+            self.check_schema().await?;
             let taken = found.iter().map(sql_nodes::command).collect::<Result<Vec<_>, _>>()?;
             let ids = taken.iter().map(|(id, _)| id);
-            let taking =
-                self.writers.run(|| ids.clone().map(|id| sqlx::query(TAKEN).bind(id.as_str())).collect()).await;
+            let taking = self.write(|| ids.clone().map(|id| sqlx::query(TAKEN).bind(id.as_str())).collect()).await;
             // Perhaps only the answer is lost, and the commands would never be read again. Executing them twice does no
             // harm.
             if let Err(error) = taking {
@@ -83,7 +82,7 @@ impl SharedRecords for MySqlStore {
                 let keep = sqlx::query(KEEP_VIEW_KEY).bind(proposed.to_vec());
                 vec![keep, sqlx::query(sql_nodes::VIEW_KEY)]
             };
-            let found = self.writers.run(work).await?;
+            let found = self.write(work).await?;
             let kept: &[u8] = rows::column(found.first().ok_or_else(rows::unreadable)?, "secret")?;
             kept.try_into().map(|key| SecretBox::new(Box::new(key))).map_err(|_| rows::unreadable())
         })

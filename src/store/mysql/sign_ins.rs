@@ -25,7 +25,7 @@ impl SignInStore for MySqlStore {
     fn add_sign_in(&self, sign_in: SignIn) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let sql = add_sign_in!("ON DUPLICATE KEY UPDATE digest = sign_ins.digest");
-            self.writers.run(|| vec![rows::add(sql, sign_in.clone())]).await.map(drop)
+            self.write(|| vec![rows::add(sql, sign_in.clone())]).await.map(drop)
         })
     }
 
@@ -60,7 +60,7 @@ impl SignInStore for MySqlStore {
     }
 
     fn end(&self, leaving: Leaving) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.writers.run(|| vec![people::count_up(), rows::end(&leaving)]).await.map(drop) })
+        Box::pin(async move { self.write(|| vec![people::count_up(), rows::end(&leaving)]).await.map(drop) })
     }
 
     fn ended_since(&self, version: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, StoreError>> {
@@ -73,12 +73,12 @@ impl SignInStore for MySqlStore {
     fn expect_stamp(&self, digest: [u8; 32], own: String, next: String) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let expect = || vec![rows::expect_stamp(&digest, own.clone(), next.clone())];
-            self.writers.run(expect).await.map(drop)
+            self.write(expect).await.map(drop)
         })
     }
 
     fn note_use(&self, used: Vec<([u8; 32], UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.writers.run(|| used.iter().map(rows::note_use).collect()).await.map(drop) })
+        Box::pin(async move { self.write(|| used.iter().map(rows::note_use).collect()).await.map(drop) })
     }
 
     fn forget(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -86,7 +86,7 @@ impl SignInStore for MySqlStore {
             let found = self.readers.run(|| vec![sqlx::query(OLD).bind(before.0).bind(limit)]).await?;
             let old = sql_rows::count(found.first().ok_or_else(sql_rows::unreadable)?, "old")?;
             if old > 0 {
-                self.writers.run(|| vec![sqlx::query(FORGET).bind(before.0).bind(limit)]).await?;
+                self.write(|| vec![sqlx::query(FORGET).bind(before.0).bind(limit)]).await?;
             }
             Ok(old)
         })

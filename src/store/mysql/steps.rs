@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{MySqlPool, migrate::Migrator, mysql::MySqlPoolOptions, pool::PoolConnection};
+use sqlx::{
+    MySqlPool,
+    migrate::{MigrateError, Migrator},
+    mysql::MySqlPoolOptions,
+    pool::PoolConnection,
+};
 
 use super::{MySqlStore, failure, rows};
 use crate::store::{
@@ -43,7 +48,7 @@ const STEPS_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 pub(super) const LOCK: &str = "SELECT GET_LOCK(CONCAT('pulsegate ', MD5(DATABASE())), 10)";
 
 /// The known state of the schema on the server.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) enum Known {
     /// Unknown: the server was not asked yet, or did not answer.
     #[default]
@@ -58,29 +63,30 @@ impl MySqlStore {
     /// Returns each step of the schema and whether it is applied in this database.
     ///
     /// # Errors
-    /// As for every query to the server.
+    /// [`StoreError::Refused`] when the schema is newer by more than a step, and as for every query to the server.
     pub async fn schema(&self) -> Result<Vec<(Step, bool)>, StoreError> {
         let taken = self.taken().await?;
+        newer(&taken)?;
         Ok(STEPS.iter().map(|step| (*step, taken.contains(&step.version))).collect())
     }
 
-    /// Returns the steps that are applied in this database, those of other releases too.
+    /// Returns the steps that are applied in this database, those of other releases too. Asked with the patience of a
+    /// write, since writes wait for it.
     async fn taken(&self) -> Result<Vec<i64>, StoreError> {
         const THERE: &str = "SELECT table_name FROM information_schema.tables \
             WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
         const TAKEN: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
-        let there = self.readers.run(|| vec![sqlx::query(THERE)]).await?;
-        let taken = if there.is_empty() { vec![] } else { self.readers.run(|| vec![sqlx::query(TAKEN)]).await? };
+        let there = self.writers.run(|| vec![sqlx::query(THERE)]).await?;
+        let taken = if there.is_empty() { vec![] } else { self.writers.run(|| vec![sqlx::query(TAKEN)]).await? };
         taken.iter().map(|row| rows::column(row, "version")).collect()
     }
 
-    /// Returns the step of a newer release, if it is the only one that this release does not know. Such a step removes
-    /// nothing that the release before it needs: that is left to the step after it.
+    /// Returns the step by which the schema is newer than this release, if it is.
+    ///
+    /// # Errors
+    /// As [`schema`](Self::schema).
     async fn ahead(&self) -> Result<Option<i64>, StoreError> {
-        let next = STEPS.last().map(|step| step.version + 1);
-        let mut newer = self.taken().await?;
-        newer.retain(|version| Some(*version) >= next);
-        Ok(next.filter(|next| newer == [*next]))
+        newer(&self.taken().await?)
     }
 
     async fn pending(&self) -> Result<Vec<Step>, StoreError> {
@@ -106,7 +112,6 @@ impl MySqlStore {
             tell(&step);
             migrator.run_to(step.version, &pool).await.map_err(failure::of_step)?;
         }
-        // Even where nothing is pending, a schema that is more than one step newer must be refused.
         let ahead = self.ahead().await?;
         migrator.set_ignore_missing(ahead.is_some());
         migrator.run(&pool).await.map_err(failure::of_step)?;
@@ -125,14 +130,17 @@ impl MySqlStore {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the error of [`catch_up`](Self::catch_up), until a later call finds the schema mended.
+    /// Returns the error of [`catch_up`](Self::catch_up), until a later call finds the schema mended. Before the first
+    /// call the server is asked, and no step is taken.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] where the schema is known to be of another release.
-    pub(super) fn check_schema(&self) -> Result<(), StoreError> {
-        match &*self.known() {
-            Known::Refused(why) => Err(StoreError::Refused(why.clone())),
-            Known::Nothing | Known::Fits => Ok(()),
+    /// As [`schema`](Self::schema).
+    pub(super) async fn check_schema(&self) -> Result<(), StoreError> {
+        let known = self.known().clone();
+        match known {
+            Known::Nothing => self.schema().await.map(drop),
+            Known::Fits => Ok(()),
+            Known::Refused(why) => Err(StoreError::Refused(why)),
         }
     }
 
@@ -184,6 +192,21 @@ impl MySqlStore {
         let pool = pool.connect_with(self.options.clone().set_names(true)).await.map_err(failure::meaning)?;
         let held = if lock { Some(locked(&pool).await?) } else { None };
         Ok((migrator, pool, held))
+    }
+}
+
+/// Returns the step of a newer release among those `taken`, if it is the only one that this release does not know. Such
+/// a step removes nothing that the release before it needs: that is left to the step after it.
+///
+/// # Errors
+/// [`StoreError::Refused`] when there are more, or another one.
+fn newer(taken: &[i64]) -> Result<Option<i64>, StoreError> {
+    let next = STEPS.last().map(|step| step.version + 1);
+    let unknown = taken.iter().filter(|version| STEPS.iter().all(|step| step.version != **version));
+    match unknown.copied().collect::<Vec<_>>().as_slice() {
+        [] => Ok(None),
+        [step] if Some(*step) == next => Ok(Some(*step)),
+        [step, ..] => Err(failure::of_step(MigrateError::VersionMissing(*step))),
     }
 }
 

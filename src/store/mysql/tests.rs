@@ -290,33 +290,6 @@ async fn whoever_found_the_server_down_brings_the_schema_once_it_is_up() {
 }
 
 #[tokio::test]
-async fn whoever_comes_back_to_a_newer_schema_is_refused_alike_by_every_write_until_it_fits() {
-    if !is_here() {
-        return;
-    }
-    let (store, database) = fresh().await;
-    let alter = |sql: &str| fixture::server().sql(&format!("USE {}; {sql}", database.name())).unwrap();
-    alter(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES (99, 'tomorrow', true, '', 1)",
-    );
-    let renews = || {
-        let (node, incarnation) = (NodeId("node-old".into()), Incarnation::new([7; 16]));
-        store.renew_lease(node, incarnation, Epoch(1), UtcMicros(1))
-    };
-    let refused = renews().await.unwrap_err().to_string();
-    assert!(refused.contains("its step 99; start this gateway with that release"), "{refused}");
-    for _ in 0..2 {
-        assert_eq!(store.apply(vec![active(1, 1)]).await.unwrap_err().to_string(), refused);
-        assert_eq!(renews().await.unwrap_err().to_string(), refused);
-    }
-    assert_eq!(store.get(active(1, 1).record.id).await.unwrap(), None);
-    alter("DELETE FROM _sqlx_migrations WHERE version = 99");
-    renews().await.unwrap();
-    store.apply(vec![active(1, 1)]).await.unwrap();
-}
-
-#[tokio::test]
 async fn errors_never_carry_sql_or_hosts() {
     if !is_here() {
         return;

@@ -1,6 +1,15 @@
 //! A gateway on records with the schema of a newer release: one step ahead is as good as its own, two are refused.
 
 use super::*;
+use crate::{
+    core::record::EndReason,
+    store::{
+        Command, SharedRecords,
+        conformance::people::{sign_ins::sign_in, user},
+        people::{Change, PeopleStore, Seen},
+        sign_ins::{Leaving, SignInStore},
+    },
+};
 
 /// Tables with a column of the next release, to which this one gives no value.
 const ADDED: [&str; 3] = ["session_records", "session_events", "nodes"];
@@ -59,4 +68,69 @@ async fn a_step_that_is_not_known_is_not_taken_back_and_a_second_one_is_refused(
     ahead.take(STEPS.len() + 2);
     let up = store.migrate(true, |_| {}).await.unwrap_err().to_string();
     assert!(up.contains("newer release"), "{up}");
+    assert_eq!(store.schema().await.unwrap_err().to_string(), up, "the tools look before they write");
+}
+
+fn command() -> Command {
+    Command { session: active(1, 1).record.id, reason: EndReason::Terminated, detail: String::new() }
+}
+
+/// Writes what a write of each kind needs in order to have something to do.
+async fn prepare(store: &MySqlStore) {
+    store.apply(vec![write(record(2, 2, Authority::Observed, Status::Closed))]).await.unwrap();
+    store.send_command(NodeId("node-a".into()), command(), UtcMicros(1)).await.unwrap();
+    store.add_sign_in(sign_in(1, "ada")).await.unwrap();
+}
+
+/// Makes one write of each kind, the renewal of the lease last.
+async fn writes(store: &MySqlStore) -> Vec<(&'static str, Result<(), StoreError>)> {
+    let (node, start) = (|| NodeId("node-a".into()), || Incarnation::new([7; 16]));
+    let lease = Lease { epoch: Epoch(9), incarnation: start(), renewed_at: UtcMicros(1) };
+    let closed = record(2, 2, Authority::Observed, Status::Closed).id;
+    let seen = Seen { users: [("ada".to_owned(), UtcMicros(15))].into(), ..Seen::default() };
+    vec![
+        ("apply", store.apply(vec![active(1, 1)]).await),
+        ("begin_epoch", store.begin_epoch(node(), start(), Epoch(0), UtcMicros(1)).await.map(drop)),
+        ("delete_closed", store.delete_closed(vec![closed]).await),
+        ("fence", store.fence(node(), lease).await.map(drop)),
+        ("send_command", store.send_command(node(), command(), UtcMicros(1)).await),
+        ("take_commands", store.take_commands(node()).await.map(drop)),
+        ("view_key", store.view_key([7; 32]).await.map(drop)),
+        ("change", store.change(Change::Add(user("ada"))).await.map(drop)),
+        ("note", store.note(seen).await),
+        ("add_sign_in", store.add_sign_in(sign_in(2, "ada")).await),
+        ("end", store.end(Leaving::AllOf("ada".to_owned())).await),
+        ("expect_stamp", store.expect_stamp([1; 32], "own".to_owned(), "next".to_owned()).await),
+        ("note_use", store.note_use(vec![([1; 32], UtcMicros(30))]).await),
+        ("forget", store.forget(UtcMicros(i64::MAX), 9).await.map(drop)),
+        ("release_lease", store.release_lease(node(), start()).await),
+        ("renew_lease", store.renew_lease(node(), start(), Epoch(1), UtcMicros(2)).await),
+    ]
+}
+
+#[tokio::test]
+async fn whoever_comes_back_to_a_newer_schema_is_refused_alike_by_every_write_until_it_fits() {
+    if !is_here() {
+        return;
+    }
+    let (store, database) = fresh().await;
+    prepare(&store).await;
+    let alter = |sql: &str| fixture::server().sql(&format!("USE {}; {sql}", database.name())).unwrap();
+    alter(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (99, 'tomorrow', true, '', 1)",
+    );
+    // At first nobody has renewed the lease, and so looked at the schema.
+    for _ in 0..2 {
+        for (name, done) in writes(&store).await {
+            let refused = done.unwrap_err().to_string();
+            assert!(refused.contains("its step 99; start this gateway with that release"), "{name}: {refused}");
+        }
+    }
+    assert_eq!(store.get(active(1, 1).record.id).await.unwrap(), None);
+    alter("DELETE FROM _sqlx_migrations WHERE version = 99");
+    store.renew_lease(NodeId("node-b".into()), Incarnation::new([7; 16]), Epoch(1), UtcMicros(1)).await.unwrap();
+    for (name, done) in writes(&store).await {
+        assert!(done.is_ok(), "{name}: {done:?}");
+    }
 }
