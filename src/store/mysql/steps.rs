@@ -70,15 +70,24 @@ impl MySqlStore {
         Ok(STEPS.iter().map(|step| (*step, taken.contains(&step.version))).collect())
     }
 
-    /// Returns the steps that are applied in this database, those of other releases too. Asked with the patience of a
-    /// write, since writes wait for it.
+    /// Returns the steps that are applied in this database, those of other releases too.
     async fn taken(&self) -> Result<Vec<i64>, StoreError> {
+        self.noted("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version").await
+    }
+
+    /// Returns the steps that a process applies or reverts just now, or that broke off, those of other releases too.
+    async fn begun(&self) -> Result<Vec<i64>, StoreError> {
+        self.noted("SELECT version FROM _sqlx_migrations WHERE NOT success").await
+    }
+
+    /// Selects steps from the migrator's table, where there is one. Asked with the patience of a write, since writes wait
+    /// for it.
+    async fn noted(&self, sql: &'static str) -> Result<Vec<i64>, StoreError> {
         const THERE: &str = "SELECT table_name FROM information_schema.tables \
             WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
-        const TAKEN: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
         let there = self.writers.run(|| vec![sqlx::query(THERE)]).await?;
-        let taken = if there.is_empty() { vec![] } else { self.writers.run(|| vec![sqlx::query(TAKEN)]).await? };
-        taken.iter().map(|row| rows::column(row, "version")).collect()
+        let noted = if there.is_empty() { vec![] } else { self.writers.run(|| vec![sqlx::query(sql)]).await? };
+        noted.iter().map(|row| rows::column(row, "version")).collect()
     }
 
     /// Returns the step by which the schema is newer than this release, if it is.
@@ -104,8 +113,9 @@ impl MySqlStore {
     /// # Errors
     /// [`StoreError::Refused`] when the schema is newer by more than a step, or a step broke off (neither server can undo one).
     pub async fn migrate(&self, lock: bool, mut tell: impl FnMut(&Step)) -> Result<(), StoreError> {
-        // Where there is nothing to apply, a server without locks will do.
-        let lock = lock && !self.pending().await?.is_empty();
+        // Where there is nothing to apply, a server without locks will do. A step that has begun broke off only if it is
+        // no further under the lock.
+        let lock = lock && !(self.pending().await?.is_empty() && self.begun().await?.is_empty());
         let (mut migrator, pool, _held) = self.migrator(lock).await?;
         // Another process may have applied some while this one waited.
         for step in self.pending().await? {
@@ -113,7 +123,8 @@ impl MySqlStore {
             migrator.run_to(step.version, &pool).await.map_err(failure::of_step)?;
         }
         let ahead = self.ahead().await?;
-        migrator.set_ignore_missing(ahead.is_some());
+        // Also what another process has taken since.
+        migrator.set_ignore_missing(true);
         migrator.run(&pool).await.map_err(failure::of_step)?;
         if let Some(step) = ahead {
             tracing::warn!(

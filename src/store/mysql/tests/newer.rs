@@ -20,9 +20,16 @@ struct Ahead(Database);
 impl Ahead {
     /// Notes a step as applied, as another release does.
     fn take(&self, step: usize) {
+        self.note(step, true);
+    }
+
+    /// Notes a step as begun or as applied.
+    fn note(&self, step: usize, success: bool) {
         let columns = "version, description, success, checksum, execution_time";
-        let row =
-            format!("INSERT INTO {}._sqlx_migrations ({columns}) VALUES ({step}, 'later', true, '', 1)", self.0.name());
+        let row = format!(
+            "REPLACE INTO {}._sqlx_migrations ({columns}) VALUES ({step}, 'later', {success}, '', 1)",
+            self.0.name()
+        );
         fixture::server().sql(&row).unwrap();
     }
 
@@ -69,6 +76,33 @@ async fn a_step_that_is_not_known_is_not_taken_back_and_a_second_one_is_refused(
     let up = store.migrate(true, |_| {}).await.unwrap_err().to_string();
     assert!(up.contains("newer release"), "{up}");
     assert_eq!(store.schema().await.unwrap_err().to_string(), up, "the tools look before they write");
+}
+
+#[tokio::test]
+async fn a_start_waits_for_the_step_that_a_newer_release_takes_and_one_that_broke_off_is_told() {
+    if !is_here() {
+        return;
+    }
+    let ahead = Ahead(Database::empty().await);
+    let (mut other, mut watch) = (ahead.0.connection().await, ahead.0.connection().await);
+    let got: Option<i64> = sqlx::query_scalar(steps::LOCK).fetch_one(&mut other).await.unwrap();
+    assert_eq!(got, Some(1));
+    ahead.note(STEPS.len() + 1, false);
+    ahead.alter("ADD COLUMN later VARCHAR(64) NULL");
+    let beside = async {
+        let waits = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND state = 'User lock'";
+        while sqlx::query(waits).fetch_all(&mut watch).await.unwrap().is_empty() {}
+        ahead.take(STEPS.len() + 1);
+        sqlx::raw_sql("DO RELEASE_ALL_LOCKS()").execute(&mut other).await.unwrap();
+        Ok(())
+    };
+    let store = ahead.0.store();
+    let waiting = store.migrate(true, |step| panic!("{} was taken twice", step.name));
+    tokio::try_join!(waiting, beside).unwrap();
+
+    ahead.note(STEPS.len() + 1, false);
+    let broken = ahead.0.store().migrate(true, |_| {}).await.unwrap_err().to_string();
+    assert!(broken.contains(&format!("step {} of the schema broke off", STEPS.len() + 1)), "{broken}");
 }
 
 fn command() -> Command {
