@@ -84,6 +84,10 @@ async fn export(ctx: &ToolContext, folder: &Path) -> anyhow::Result<Vec<String>>
     let Some(records) = stores::records(ctx) else { return Ok(Vec::new()) };
     let mut names = Vec::new();
     let mut export = records.export().await.context("store.records")?;
+    // Asked after the snapshot was taken, in which a later step changes nothing.
+    if let Some(step) = records.ahead().await.context("store.records")? {
+        bail!("the records have step {step} of a newer release, and this one would not copy all: use that one");
+    }
     for table in export.tables() {
         let name = format!("{table}.jsonl");
         let mut file = std::io::BufWriter::new(create(&folder.join(&name))?);

@@ -94,7 +94,7 @@ impl MySqlStore {
     ///
     /// # Errors
     /// As [`schema`](Self::schema).
-    async fn ahead(&self) -> Result<Option<i64>, StoreError> {
+    pub async fn ahead(&self) -> Result<Option<i64>, StoreError> {
         newer(&self.taken().await?)
     }
 

@@ -1,10 +1,11 @@
 //! A backup of a gateway whose records are on a server, where its account has only the rights that it needs: everything
-//! is restored, including users and sealed secrets.
+//! is restored, including users and sealed secrets. On records with a step of a newer release the tools do nothing by
+//! halves.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use data_encoding::HEXLOWER;
-use pulsegate::ssh::demo::Admits;
+use pulsegate::{ssh::demo::Admits, store::mysql::STEPS};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -154,4 +155,25 @@ fn a_backup_of_a_release_that_left_the_people_out_is_restored_and_says_so() {
     let gateway = home.start();
     gateway.becomes(&closed, "closed/exited");
     assert!(Person::signs_in(&gateway, "ada", PASSWORD).is_err());
+}
+
+/// Notes the next step in the records, as a newer release does.
+fn is_newer(server: &Mariadb) {
+    let columns = "version, description, success, checksum, execution_time";
+    let step = STEPS.len() + 1;
+    server
+        .sql(&format!("INSERT INTO records._sqlx_migrations ({columns}) VALUES ({step}, 'later', true, '', 1)"))
+        .unwrap();
+}
+
+#[test]
+fn no_backup_is_made_by_a_release_that_would_leave_out_what_a_newer_one_holds() {
+    let Some(server) = server() else { return };
+    let home = Home::new().set("store.records", &server.url("records"));
+    let backup = home.data_dir().with_file_name("backup");
+    well(&home, &["migrate"]);
+    is_newer(&server);
+    let (code, said) = runs(&home, &["backup", backup.to_str().unwrap()]);
+    assert!(code == Some(1) && said.contains("of a newer release"), "{said}");
+    assert!(!backup.exists());
 }
