@@ -34,6 +34,9 @@ pub async fn run(ctx: &ToolContext, options: &Migrate) -> anyhow::Result<Report>
     if options.status {
         return status(ctx, &places).await;
     }
+    if options.down {
+        refuse_newer(&places).await?;
+    }
     if options.dry_run {
         return dry_run(ctx, &places, options.down).await;
     }
@@ -169,6 +172,20 @@ async fn down(ctx: &ToolContext, places: &[Place], options: &Migrate) -> anyhow:
         }
     }
     Ok(Report { text: text.join("\n"), json: json!({"taken_back": back}), code: 0 })
+}
+
+/// Refuses while records have a step of a newer release, before the file loses one: the stores number their steps alike.
+async fn refuse_newer(places: &[Place]) -> anyhow::Result<()> {
+    for place in places {
+        if let Place::Server(server) = place
+            && let Some(step) = server.ahead().await.context("store.records")?
+        {
+            bail!(
+                "the records have step {step} of a newer release: only that one can take it back; nothing was changed"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Refuses while the outbox holds writes for the records, which are nowhere else.

@@ -177,3 +177,16 @@ fn no_backup_is_made_by_a_release_that_would_leave_out_what_a_newer_one_holds() 
     assert!(code == Some(1) && said.contains("of a newer release"), "{said}");
     assert!(!backup.exists());
 }
+
+#[test]
+fn a_step_back_by_a_release_that_is_too_old_for_the_records_leaves_the_file_as_it_is() {
+    let Some(server) = server() else { return };
+    let home = Home::new().set("store.records", &server.url("records"));
+    well(&home, &["migrate"]);
+    is_newer(&server);
+    for args in [&["migrate", "--down", "--yes"][..], &["migrate", "--down", "--dry-run"]] {
+        let (code, said) = runs(&home, args);
+        assert!(code == Some(1) && said.contains("nothing was changed"), "{said}");
+    }
+    assert!(well(&home, &["migrate", "--status"]).contains("up to date"));
+}
