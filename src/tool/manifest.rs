@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -20,7 +20,10 @@ use super::{
 use crate::{
     data_dir,
     recording::directory,
-    store::{Verdict, sqlite::SqliteStore},
+    store::{
+        Verdict,
+        sqlite::{STEPS, SqliteStore},
+    },
 };
 
 /// The manifest's own name; it is written last.
@@ -141,8 +144,10 @@ impl Manifest {
     /// The first thing that is wrong, with the names of the backup and its file, and behind damage `outcome`.
     pub async fn verify(folder: &Path, clock: fn() -> std::time::Duration, outcome: &str) -> anyhow::Result<Self> {
         let manifest = Self::read(folder)?;
-        let examined = manifest.examine(folder, clock).await;
-        examined.map_err(|error| anyhow!("the backup {} is damaged: {error:#}; {outcome}", folder.display()))?;
+        if STEPS.last().is_some_and(|newest| manifest.schema > newest.version) {
+            bail!("the backup {} is of a newer release ({}): use that one", folder.display(), manifest.release);
+        }
+        manifest.examine(folder, clock).await.map_err(|error| unsound(folder, &error, outcome))?;
         Ok(manifest)
     }
 
@@ -197,6 +202,16 @@ impl Manifest {
             bail!("{MANIFEST}: {:?} is no recording's place", entry.name);
         }
         Ok(manifest)
+    }
+}
+
+/// Returns what `error` says about the backup in `folder`: a file that cannot be read may be whole, but not one that is
+/// missing.
+fn unsound(folder: &Path, error: &anyhow::Error, outcome: &str) -> anyhow::Error {
+    let unread = error.root_cause().downcast_ref::<io::Error>();
+    match unread.filter(|unread| unread.kind() != io::ErrorKind::NotFound) {
+        Some(_) => anyhow!("the backup {} cannot be checked: {error:#}", folder.display()),
+        None => anyhow!("the backup {} is damaged: {error:#}; {outcome}", folder.display()),
     }
 }
 
@@ -340,6 +355,26 @@ mod tests {
         assert!(said.contains("is damaged: manifest.json: it is not"), "{said}");
         fs::remove_file(&path).unwrap();
         assert!(Manifest::read(folder.path()).unwrap_err().to_string().starts_with(path.to_str().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_backup_of_a_newer_release_is_not_called_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        Manifest { schema: STEPS.len() as i64 + 1, ..manifest(Vec::new()) }.write(folder.path()).unwrap();
+        let said =
+            Manifest::verify(folder.path(), || Duration::ZERO, "take another one").await.unwrap_err().to_string();
+        assert!(said.ends_with("is of a newer release (0): use that one"), "{said}");
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_read_is_not_called_damaged() {
+        let said = |kind: io::ErrorKind| {
+            let error = anyhow::Error::from(io::Error::from(kind)).context("pulsegate.db: cannot be read");
+            unsound(Path::new("backup"), &error, "take another one").to_string()
+        };
+        let denied = said(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied, "the backup backup cannot be checked: pulsegate.db: cannot be read: permission denied");
+        assert!(said(io::ErrorKind::NotFound).starts_with("the backup backup is damaged: "));
     }
 
     #[test]
