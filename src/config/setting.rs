@@ -12,7 +12,12 @@ use super::{
     mistake::Report,
     yaml,
 };
-use crate::core::{audit::Action, control::TakeOver, people::Role};
+use crate::core::{
+    audit::Action,
+    control::TakeOver,
+    people::Role,
+    store_url::{MySqlAddress, RedisAddress},
+};
 
 /// A value that is written as one text.
 pub(super) trait Scalar: Sized + PartialEq {
@@ -21,17 +26,23 @@ pub(super) trait Scalar: Sized + PartialEq {
 
     /// Parses the text; `None` where it is not allowed.
     fn parse(text: &str) -> Option<Self>;
+
+    /// Returns the sentence about a text that is not allowed, where it says more than the allowed values; it repeats
+    /// nothing of the text.
+    fn fault(_text: &str) -> Option<String> {
+        None
+    }
 }
 
 impl<T: Scalar> Setting for T {
     fn read(value: Value, path: &str, report: &mut Report) -> Option<Self> {
-        let parsed = match value.kind {
+        let (parsed, fault) = match value.kind {
             ValueKind::Nil => return None,
-            ValueKind::String(text) => T::parse(&text),
-            _ => None,
+            ValueKind::String(text) => (T::parse(&text), T::fault(&text)),
+            _ => (None, None),
         };
         if parsed.is_none() {
-            report.mistake(path, format!("must be {}", T::ALLOWED));
+            report.mistake(path, fault.unwrap_or_else(|| format!("must be {}", T::ALLOWED)));
         }
         parsed
     }
@@ -359,6 +370,10 @@ impl Scalar for Records {
     fn parse(text: &str) -> Option<Self> {
         if text == "sqlite" { Some(Self::Sqlite) } else { text.parse().ok().map(Self::MySql) }
     }
+
+    fn fault(text: &str) -> Option<String> {
+        text.parse::<MySqlAddress>().err().filter(|_| text.starts_with("mysql://"))
+    }
 }
 
 impl Scalar for Live {
@@ -367,5 +382,9 @@ impl Scalar for Live {
 
     fn parse(text: &str) -> Option<Self> {
         if text == "memory" { Some(Self::Memory) } else { text.parse().ok().map(Self::Redis) }
+    }
+
+    fn fault(text: &str) -> Option<String> {
+        text.parse::<RedisAddress>().err().filter(|_| text.starts_with("redis"))
     }
 }
