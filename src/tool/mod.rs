@@ -6,7 +6,7 @@ use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::bail;
 
 use crate::{
-    cli::{TargetCommand, TokenCommand, Tool, UserCommand},
+    cli::{ImportTargets, TargetCommand, TokenCommand, Tool, UserCommand},
     config::{Config, Records, Secrets},
     core::{record::UtcMicros, seal::Seals},
     data_dir,
@@ -104,9 +104,12 @@ pub async fn run(ctx: &ToolContext, tool: Tool) -> anyhow::Result<Report> {
 
 /// Whether a running gateway learns what this tool changes by looking for it.
 fn is_looked_for(tool: &Tool) -> bool {
+    let shows = |command: &TargetCommand| {
+        matches!(command, TargetCommand::List | TargetCommand::Import(ImportTargets { dry_run: true, .. }))
+    };
     matches!(tool, Tool::User(command) if !matches!(command, UserCommand::List))
         || matches!(tool, Tool::Token(command) if !matches!(command, TokenCommand::List))
-        || matches!(tool, Tool::Target(command) if !matches!(command, TargetCommand::List))
+        || matches!(tool, Tool::Target(command) if !shows(command))
 }
 
 async fn work(ctx: &ToolContext, tool: Tool) -> anyhow::Result<Report> {
@@ -214,7 +217,24 @@ fn plural(number: u64, thing: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn no_gateway_is_waited_for_where_nothing_was_changed() {
+        let is_waited_for = |args: &[&str]| {
+            let line = [&["pulsegate", "target"][..], args].concat().into_iter().map(OsString::from);
+            let command = Cli::read(line).unwrap().command;
+            let Command::Tool(tool) = &command else { panic!("{command:?}") };
+            is_looked_for(tool)
+        };
+        let import = ["import", "--ansible", "hosts"];
+        assert!(is_waited_for(&import));
+        assert!(!is_waited_for(&[&import[..], &["--dry-run"]].concat()));
+        assert!(!is_waited_for(&["list"]));
+    }
 
     #[test]
     fn one_thing_is_no_plural() {
