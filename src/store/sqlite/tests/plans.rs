@@ -88,6 +88,10 @@ async fn what_reads_a_table_without_looking_up_is_known_by_name() {
     for (table, sql) in SCAN {
         assert_eq!(scans(transaction.connection(), sql).await, [table], "{sql}");
     }
+    // For whether a user, who is looked up, is the only admin.
+    for sql in [people_sql::REPLACE_UNLESS_LAST, people_sql::REMOVE_UNLESS_LAST] {
+        assert_eq!(scans(transaction.connection(), sql).await, ["users", "admins"], "{sql}");
+    }
     // As far as a page reaches, in the table's own order.
     for (table, sql) in [("o", rows::select_outbox(None, 50)), ("audit_log", audit::select(&AuditQuery::default()))] {
         let sql = sql.into_string();
