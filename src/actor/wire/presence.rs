@@ -157,8 +157,10 @@ impl Wire {
     /// Sends the page that types the names of the watchers.
     pub(super) fn tell_watchers(&self) {
         let viewers = self.viewers.borrow();
-        let watchers = viewers.iter().filter(|viewer| !viewer.kind.interactive).map(|viewer| viewer.user.clone());
-        let names: BTreeSet<String> = watchers.take(MAX_NAMES).collect();
+        let watchers = viewers.iter().filter(|viewer| !viewer.kind.interactive);
+        // Joined before they are counted: a user with many pages is one name.
+        let users: BTreeSet<&str> = watchers.map(|viewer| viewer.user.as_str()).collect();
+        let names: BTreeSet<String> = users.into_iter().take(MAX_NAMES).map(str::to_owned).collect();
         viewers.iter().filter(|viewer| viewer.kind.interactive).for_each(|viewer| viewer.tell_watchers(&names));
     }
 }

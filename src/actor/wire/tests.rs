@@ -209,6 +209,21 @@ async fn each_page_counts_its_own_bytes_however_control_moves() {
     }
 }
 
+#[test]
+fn who_looks_on_with_many_pages_hides_nobody_else() {
+    let wire = wire();
+    let (owner, _) = attach(&wire, 0);
+    for _ in 0..40 {
+        attach(&wire, 2);
+    }
+    attach(&wire, 1);
+    let told = std::iter::from_fn(|| owner.next_control()).find_map(|frame| match frame {
+        ToSocket::Watchers(names) => Some(names),
+        _ => None,
+    });
+    assert_eq!(told, Some(["bob", "eve"].map(str::to_owned).into()));
+}
+
 /// A target that accepts no input.
 struct Deaf;
 
