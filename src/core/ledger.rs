@@ -35,8 +35,8 @@ pub struct Limits {
     pub slow: Duration,
 }
 
-/// The share, one in this many, that is reserved for each lower class: of every batch, or, where batches are smaller
-/// than that, of the batches.
+/// The share, one in this many, that is reserved for each lower class: of the writes and of the closes of every batch.
+/// Where there are fewer than that, one batch in this many is reserved for the lower classes, for each in turn.
 const SHARE: usize = 8;
 
 /// A batch grows by this share of its limit after every success: additive increase, multiplicative decrease (Chiu and
@@ -89,7 +89,7 @@ struct BatchBuilder {
     batch: Vec<Waiting>,
     /// The number of closes among them.
     closes: usize,
-    /// By priority, the closes that found no room: they return to their places in the queue.
+    /// By priority, the closes that found no room so far: those that find none return to their places in the queue.
     held: [Vec<SessionId>; CLASSES],
 }
 
@@ -178,7 +178,8 @@ impl Ledger {
         // `Kill`.
         let shared = self.shared_closes();
         for priority in Priority::ALL.into_iter().skip(1) {
-            self.take(&mut building, priority, self.share(priority), shared);
+            let closes = building.closes + self.share(priority, shared);
+            self.take(&mut building, priority, self.share(priority, self.batch), closes);
         }
         for priority in Priority::ALL {
             self.take(&mut building, priority, self.batch, self.limits.closes);
@@ -195,31 +196,33 @@ impl Ledger {
         Some(writes)
     }
 
-    /// Returns the places of the next batch that are reserved for a lower class.
-    fn share(&self, priority: Priority) -> usize {
-        if self.batch >= SHARE {
-            return self.batch / SHARE;
+    /// Returns how many of `places` in the next batch are reserved for a lower class.
+    fn share(&self, priority: Priority, places: usize) -> usize {
+        if places >= SHARE {
+            return places / SHARE;
         }
         let lower = Priority::ALL.len() - 1;
-        let its_turn = self.turn.is_multiple_of(SHARE) && self.turn / SHARE % lower + 1 == priority as usize;
-        if its_turn { self.batch } else { 0 }
+        let its_turn = self.turn % SHARE == SHARE - 1 && self.turn / SHARE % lower + 1 == priority as usize;
+        if its_turn { places } else { 0 }
     }
 
-    /// Returns the closes of the next batch that the shares of the lower classes may use: all, or half while a kill
-    /// waits; if a batch holds only one close, every other batch.
+    /// Returns the closes of the next batch of which each lower class has its share: all, or while a kill waits half, but
+    /// at least one.
     fn shared_closes(&self) -> usize {
-        if self.front(Priority::Kill).is_none() {
-            return self.limits.closes;
-        }
-        if self.limits.closes == 1 { self.turn % 2 } else { self.limits.closes / 2 }
+        if self.front(Priority::Kill).is_none() { self.limits.closes } else { self.limits.closes.div_ceil(2) }
     }
 
     /// Moves at most `share` writes of a class into the batch, oldest first, as far as there is room. A close beyond
-    /// the first `closes` of the batch stays in the queue.
+    /// the first `closes` of the batch is held.
     fn take(&mut self, building: &mut BatchBuilder, priority: Priority, share: usize, closes: usize) {
         let class = priority as usize;
         let (Some(queue), Some(held)) = (self.order.get_mut(class), building.held.get_mut(class)) else { return };
         let end = building.limit.min(building.batch.len() + share);
+        let room = end.saturating_sub(building.batch.len()).min(closes.saturating_sub(building.closes));
+        for waiting in held.drain(..room.min(held.len())).filter_map(|id| self.waiting.remove(&id)) {
+            building.closes += 1;
+            building.batch.push(waiting);
+        }
         while building.batch.len() < end {
             let Some(id) = queue.pop_front() else { return };
             let Some(waiting) = self.waiting.get(&id).filter(|waiting| waiting.priority == priority) else { continue };

@@ -189,7 +189,30 @@ fn no_class_starves_whatever_the_size_of_a_batch() {
     }
 }
 
-/// A kill is in the very next batch, however many other endings wait.
+/// However many closes of a higher class come, and however few a batch holds.
+#[test]
+fn no_class_starves_of_closes_and_no_place_for_one_is_left_empty() {
+    let now = Instant::now();
+    for (closes, busy) in [1, 2, 7, 8, 50].into_iter().flat_map(|n| [(n, Priority::Kill), (n, Priority::Lifecycle)]) {
+        let mut ledger = Ledger::new(Limits { batch: 500, closes, capacity: 20_000, ..limits() });
+        let lower: Vec<_> = (0..).zip(Priority::ALL.into_iter().skip(busy as usize + 1)).collect();
+        lower.iter().for_each(|(n, priority)| ledger.push(now, *priority, close(*n)).unwrap());
+        let (mut next, mut seen) = (100..20_000_u16, BTreeSet::new());
+        for _ in 0..60 {
+            // Always more of the higher class than fits.
+            next.by_ref().take(closes + 1).for_each(|n| ledger.push(now, busy, close(n)).unwrap());
+            let batch = ids(&ledger.poll_batch(now).unwrap());
+            assert_eq!(batch.len(), closes, "while more of {busy:?} wait");
+            seen.extend(batch);
+            ledger.ack(now);
+        }
+        let starved: Vec<_> = lower.iter().filter(|(n, _)| !seen.contains(&id(*n))).collect();
+        assert!(starved.is_empty(), "with {closes} closes a batch and more of {busy:?}: {starved:?}");
+    }
+}
+
+/// A kill is in the very next batch, however many other endings wait; where a batch holds one close, in one of the next
+/// two.
 #[test]
 fn a_kill_does_not_wait_behind_ten_thousand_endings() {
     let now = Instant::now();
