@@ -208,21 +208,32 @@ impl RegistryActor {
         waiter: Option<Waiter>,
         ctx: &mut Context<Self>,
     ) {
-        let Announcement { record, transition } = announcement;
+        // Indexed and queued in one step: a registry that failed in between would take an end for announced that is
+        // never written.
+        let (now, Announcement { record, transition }) = (clock::instant(), announcement);
         if let Some(entry) = self.index.get_mut(&record.id)
             && record.rank() > entry.record.rank()
         {
             entry.record = record.clone();
         }
-        self.enqueue(priority, Write { record, transitions: transition.into_iter().collect() }, waiter, ctx);
+        self.queue(now, priority, Write { record, transitions: transition.into_iter().collect() }, waiter);
+        self.flush(ctx);
     }
 
-    /// Closes a session that has no actor.
-    fn close_without_actor(&mut self, id: SessionId, reason: EndReason, detail: String, ctx: &mut Context<Self>) {
-        let closing = self.index.get(&id).and_then(|entry| self.closing(&entry.record, reason, detail));
-        if let Some(announcement) = closing {
-            self.announce(Priority::of(&announcement.record), announcement, None, ctx);
-        }
+    /// Closes a session that has no actor; an end that is on its way already stays. A session that is over drops the
+    /// `waiter`.
+    fn close_without_actor(
+        &mut self,
+        id: SessionId,
+        reason: EndReason,
+        detail: String,
+        waiter: Option<Waiter>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(record) = self.index.get(&id).map(|entry| entry.record.clone()) else { return };
+        let closing = self.closing(&record, reason, detail);
+        let announcement = closing.unwrap_or(Announcement { record, transition: None });
+        self.announce(Priority::of(&announcement.record), announcement, waiter, ctx);
     }
 
     /// Returns the announcement that a session's actor would make at this ending; `None` if the session is closed.
@@ -244,7 +255,7 @@ impl RegistryActor {
             Place::Running { mailbox, .. } if mailbox.is_connected() => {
                 session::post(mailbox, SessionMessage::End { reason, detail });
             }
-            Place::Running { .. } | Place::Waiting(_) => self.close_without_actor(id, reason, detail, ctx),
+            Place::Running { .. } | Place::Waiting(_) => self.close_without_actor(id, reason, detail, None, ctx),
         }
         true
     }
@@ -353,8 +364,8 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 self.announce(Priority::Repair, announcement, None, ctx);
                 true
             }
-            RegistryMessage::CloseWithoutActor { id, reason, detail } => {
-                self.close_without_actor(id, reason, detail, ctx);
+            RegistryMessage::CloseWithoutActor { id, reason, detail, durable } => {
+                self.close_without_actor(id, reason, detail, Some(Waiter::Closed(durable)), ctx);
                 true
             }
             RegistryMessage::Find { id, reply } => reply.send(self.find(id)).is_ok(),

@@ -35,6 +35,8 @@ mod endings;
 #[cfg(test)]
 mod evidence;
 #[cfg(test)]
+mod failing;
+#[cfg(test)]
 mod gated;
 #[cfg(test)]
 pub mod house;
@@ -275,20 +277,6 @@ async fn a_flood_that_nobody_watches_is_held_to_its_pace_and_no_longer() {
     let back = Instant::now();
     eventually(async || !held()).await;
     assert!(back.elapsed() < Duration::from_millis(500), "who comes back does not wait for a second to end");
-}
-
-#[actix_rt::test]
-async fn a_session_that_fails_again_and_again_is_closed_and_said_so() {
-    let house = House::new().await;
-    let (id, mut attached, target) = house.active().await;
-    for _ in 0..4 {
-        attached.session.tell(SessionMessage::Panic).ok();
-        tokio::task::yield_now().await;
-    }
-    let last = read(&mut attached, b"").await;
-    assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::ActorFailed, .. })), "{last:?}");
-    eventually(async || house.find(id).await.end_reason == Some(EndReason::ActorFailed)).await;
-    assert!(target.closed.load(Ordering::Relaxed), "its SSH connection is closed");
 }
 
 #[actix_rt::test]

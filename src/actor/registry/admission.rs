@@ -117,7 +117,7 @@ impl RegistryActor {
         left.sort_unstable();
         for id in left {
             tracing::error!(session_id = %id, "no actor runs this session; it is closed");
-            self.close_without_actor(id, EndReason::ActorFailed, "Nobody ran it any more.".to_owned(), ctx);
+            self.close_without_actor(id, EndReason::ActorFailed, "Nobody ran it any more.".to_owned(), None, ctx);
         }
     }
 }

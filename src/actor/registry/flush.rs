@@ -37,6 +37,8 @@ const MAX_TIMED_ENDINGS: usize = 20_000;
 pub(super) enum Waiter {
     /// A session that announced a change.
     Durable(oneshot::Sender<()>),
+    /// The task that closes a session whose actor failed for good.
+    Closed(oneshot::Sender<Record>),
     /// The caller that opens a session.
     Opened(oneshot::Sender<Result<Record, GatewayError>>),
 }
@@ -57,19 +59,7 @@ enum Store {
 }
 
 impl RegistryActor {
-    /// Queues a write for the journal with its waiter, and flushes what is due.
-    pub(super) fn enqueue(
-        &mut self,
-        priority: Priority,
-        write: Write,
-        waiter: Option<Waiter>,
-        ctx: &mut Context<Self>,
-    ) {
-        self.queue(clock::instant(), priority, write, waiter);
-        self.flush(ctx);
-    }
-
-    /// Queues a write as [`enqueue`](Self::enqueue) does, without flushing.
+    /// Queues a write for the journal with its waiter, without flushing.
     pub(super) fn queue(&mut self, now: Instant, priority: Priority, write: Write, waiter: Option<Waiter>) {
         let (id, rank) = (write.record.id, write.record.rank());
         if self.journal.ledger.push(now, priority, write).is_err() {
@@ -265,6 +255,7 @@ impl RegistryActor {
         for (_, waiter) in waiters {
             let heard = match waiter {
                 Waiter::Durable(durable) => durable.send(()).is_ok(),
+                Waiter::Closed(durable) => durable.send(record.clone()).is_ok(),
                 Waiter::Opened(reply) => match &self.records {
                     Some(Records { sink, .. }) if sink.is_up() => {
                         self.openings.insert(record.id, Opening { reply, record: record.clone() });

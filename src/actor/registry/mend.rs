@@ -142,9 +142,7 @@ impl RegistryActor {
                 // The result is not needed: the record shows whether it was open.
                 let _open = self.end(id, EndReason::Fenced, "Its gateway has lost the right to serve it.".into(), ctx);
             }
-            (Action::CloseStray | Action::CloseEarlier, _, Some(record)) => {
-                self.close_stray(action, record, history, ctx)
-            }
+            (Action::CloseStray | Action::CloseEarlier, _, Some(record)) => self.close_stray(action, record, history),
             (Action::Infer, _, Some(record)) => {
                 // A write that finds no room in the queue is found again by the next sweep.
                 self.tell_others(Write::close_as_node_lost(record, Authority::Inferred, clock::utc(), INFERRED.into()));
@@ -178,7 +176,7 @@ impl RegistryActor {
         records || waits(&self.journal) || waits(&self.view.sink)
     }
 
-    fn close_stray(&mut self, action: Action, record: Record, history: Vec<Transition>, ctx: &mut Context<Self>) {
+    fn close_stray(&mut self, action: Action, record: Record, history: Vec<Transition>) {
         let (id, now) = (record.id, clock::utc());
         if record.is_closed() {
             // The journal has its close; the other stores have lost it.
@@ -197,6 +195,6 @@ impl RegistryActor {
             Write { record, transitions: transition.into_iter().collect() }
         };
         self.ends.tell(&write);
-        self.enqueue(Priority::Repair, write, None, ctx);
+        self.queue(clock::instant(), Priority::Repair, write, None);
     }
 }

@@ -82,6 +82,9 @@ pub enum RegistryMessage {
         reason: EndReason,
         /// The cause, in one sentence.
         detail: String,
+        /// Receives the session's last record once it is durable, of an earlier end if one was on its way; dropped if
+        /// the session was over already.
+        durable: oneshot::Sender<Record>,
     },
     /// Asks for an open session.
     Find {

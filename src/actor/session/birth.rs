@@ -3,9 +3,9 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use actix::{AsyncContext, Context};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::{KIND, SessionActor, SessionMessage, dial_audit::DialAudit, post, recording};
+use super::{ANNOUNCE_AGAIN, KIND, SessionActor, SessionMessage, dial_audit::DialAudit, post, recording};
 use crate::{
     actor::{
         SessionDeps,
@@ -31,6 +31,9 @@ use crate::{
 /// A session that fails more often than this is closed as `actor_failed`: OTP's usual bounds are of this order, and a
 /// failure that repeats is not one that a restart mends.
 const INTENSITY: (usize, Duration) = (3, Duration::from_secs(10));
+
+/// What the history and the browsers are told of it.
+const FAILED: &str = "The session failed inside the gateway and had to be closed. Open a new one.";
 
 /// Starts a session's actor in `context` on this thread and dials.
 pub(in crate::actor) fn start(
@@ -71,23 +74,34 @@ pub(in crate::actor) fn mailbox(context: &Context<SessionActor>, deps: &SessionD
     Mailbox::new(context.address().recipient(), deps.observations.meters.session.clone())
 }
 
-/// Closes the link, the browsers and the record of a session whose actor failed for good.
+/// Closes the link and the record of a session whose actor failed for good. Once the close is durable, or an earlier one
+/// that was on its way, the browsers are told of it.
 fn close_failed(deps: SessionDeps, wire: Rc<Wire>, id: SessionId) {
     wire.close_link();
-    let reason = EndReason::ActorFailed;
-    let message = "The session failed inside the gateway and had to be closed. Open a new one.".to_owned();
-    for viewer in wire.viewers() {
-        viewer.finish(ToSocket::Closed { reason, exit_status: None, message: message.clone() });
-    }
     actix::spawn(async move {
-        let detail = message + &recording::seal(&wire).await;
-        if deps
-            .registry
-            .insist(|| RegistryMessage::CloseWithoutActor { id, reason, detail: detail.clone() })
-            .await
-            .is_err()
-        {
-            tracing::error!(session_id = %id, "a failed session is not closed: the registry does not answer");
+        let reason = EndReason::ActorFailed;
+        let detail = FAILED.to_owned() + &recording::seal(&wire).await;
+        let last = loop {
+            let (durable, last) = oneshot::channel();
+            let close = RegistryMessage::CloseWithoutActor { id, reason, detail: detail.clone(), durable };
+            if deps.registry.deliver(close).await.is_ok() {
+                break last.await;
+            }
+            tokio::time::sleep(ANNOUNCE_AGAIN).await;
+        };
+        for viewer in wire.viewers() {
+            match &last {
+                Ok(Record { end_reason, exit_status, .. }) => {
+                    let (reason, exit_status) = (end_reason.unwrap_or(reason), *exit_status);
+                    let message = if reason == EndReason::ActorFailed { FAILED } else { "The session has ended." };
+                    viewer.finish(ToSocket::Closed { reason, exit_status, message: message.to_owned() });
+                }
+                // It was over already. The page connects again and is told how it ended.
+                Err(_) => {
+                    viewer.closer.close();
+                    wire.detach(viewer.attach);
+                }
+            }
         }
     });
 }
@@ -137,4 +151,36 @@ async fn dial(
         }
     };
     post(&mailbox, message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::{
+        gateway::Ended,
+        pump,
+        tests::house::{House, hurried, read},
+    };
+
+    #[actix_rt::test]
+    async fn whose_session_was_over_before_it_failed_comes_back_and_is_told_how_it_ended() {
+        let house = House::new().await;
+        let (id, mut attached, _target) = house.active().await;
+        let ended = house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+        assert_eq!(ended, Ended::Here);
+        read(&mut attached, b"").await;
+
+        let deps = house.gateway.deps.clone();
+        let (control, beat) = (Control::new(deps.settings.take_over, "ada"), Beat::new(id, deps.activity.clone()));
+        let wire = Wire::new(deps.settings.stream, control, beat.into(), deps.observations.clone());
+        let (viewer, mut ends, frames) = wire.attach(House::page()).unwrap();
+        actix::spawn(pump::forward(wire.clone(), viewer, frames, || {}));
+        close_failed(deps, wire, id);
+        hurried(async {
+            while let Some(frame) = ends.frames.recv().await {
+                assert!(!matches!(frame, ToSocket::Closed { .. }), "{frame:?}");
+            }
+        })
+        .await;
+    }
 }

@@ -13,7 +13,7 @@ pub enum Priority {
     Lifecycle,
     /// A time limit ended it.
     Limit,
-    /// Its target failed, or its gateway had no room for it.
+    /// Its target or its actor failed, or its gateway had no room for it.
     Peer,
     /// No browser came back to it.
     Expired,
@@ -47,9 +47,11 @@ impl Priority {
             Some(Terminated | Revoked | Fenced) => Self::Kill,
             None | Some(Exited | UserClosed | Shutdown) => Self::Lifecycle,
             Some(IdleTimeout | MaxDuration) => Self::Limit,
-            Some(PeerLost | PeerClosed | ConnectFailed | AuthFailed | HostKeyRejected | Overloaded) => Self::Peer,
+            Some(PeerLost | PeerClosed | ConnectFailed | AuthFailed | HostKeyRejected | ActorFailed | Overloaded) => {
+                Self::Peer
+            }
             Some(DetachExpired) => Self::Expired,
-            Some(NodeLost | ActorFailed) => Self::Orphan,
+            Some(NodeLost) => Self::Orphan,
         }
     }
 

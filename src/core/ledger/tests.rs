@@ -242,7 +242,7 @@ fn a_kill_does_not_wait_behind_ten_thousand_endings() {
 fn endings_go_in_the_order_of_who_waits_for_them() {
     use EndReason::*;
     let (mut ledger, now) = (Ledger::new(Limits { closes: 1, ..limits() }), Instant::now());
-    let ordered = [Terminated, Exited, MaxDuration, PeerLost, DetachExpired, NodeLost];
+    let ordered = [Terminated, Exited, MaxDuration, ActorFailed, DetachExpired, NodeLost];
     for (n, reason) in (0..6).zip(ordered).rev() {
         let mut ending = close(n);
         ending.record.end_reason = Some(reason);
