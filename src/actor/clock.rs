@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -103,8 +103,8 @@ pub struct Beat {
     marked: AtomicBool,
     /// The time of the last byte from the target's connection.
     pub peer: Stamp,
-    /// The time of the user's last input.
-    pub input: Stamp,
+    /// The time of the user's last input, which the sockets set.
+    pub input: Arc<Stamp>,
     /// The time of the last terminal output.
     pub output: Stamp,
     /// Number of bytes to the target.
@@ -121,7 +121,7 @@ impl Beat {
             activity,
             marked: AtomicBool::new(false),
             peer: Stamp::default(),
-            input: Stamp::default(),
+            input: Arc::default(),
             output: Stamp::default(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),

@@ -23,7 +23,6 @@ use crate::{
         control::Turn,
         record::{EndReason, ExitStatus},
         stream::{AttachNo, Chunk, FloodLimit},
-        typing,
     },
     recording::sender::RecordingSender,
     ssh::{LinkEvent, LinkInput, LinkOutput},
@@ -162,9 +161,6 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
                 let bytes = join(bytes, (message.attach, message.turn), &mut messages, &mut held);
                 let length = bytes.len();
                 let taken = wire.input.borrow_mut().take(length);
-                if typing::is_typed(&bytes) {
-                    wire.beat.input.touch();
-                }
                 wire.beat.bytes_in.fetch_add(length as u64, std::sync::atomic::Ordering::Relaxed);
                 if let Some(recording) = wire.recording() {
                     // Before the target has it, so that the recording has the echo after it.

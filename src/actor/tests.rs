@@ -50,6 +50,7 @@ mod sweep;
 mod typing;
 
 async fn type_in(attached: &Attached, text: &'static str) {
+    attached.ends.side.typed(text.as_bytes());
     let kind = InputKind::Bytes(Bytes::from_static(text.as_bytes()));
     let (attach, turn) = (attached.ends.attach, attached.ends.hold.turn);
     let message = InputMessage { attach, turn, at: clock::instant(), kind };

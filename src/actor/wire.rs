@@ -33,6 +33,7 @@ use crate::{
         record::{EndReason, ExitStatus},
         session::Warning,
         stream::{AttachNo, BeyondEnd, Input, Limits, Output, Picture, Start},
+        typing,
         watchers::Watchers,
     },
     recording::sender::RecordingSender,
@@ -138,11 +139,20 @@ pub enum InputKind {
 pub struct SocketSide {
     /// The time of the browser's last sign of life.
     pub heard: Stamp,
+    /// The time of the session's last input.
+    input: Arc<Stamp>,
     acked: AtomicU64,
     wake: Notify,
 }
 
 impl SocketSide {
+    /// Notes input of a page that types. It counts as it comes: a target that takes none makes nobody idle.
+    pub fn typed(&self, bytes: &[u8]) {
+        if typing::is_typed(bytes) {
+            self.input.touch();
+        }
+    }
+
     /// Notes that the browser consumed everything up to `offset`.
     pub fn ack(&self, offset: u64) {
         self.acked.fetch_max(offset, Ordering::Relaxed);
@@ -283,7 +293,7 @@ impl Wire {
         self.last_attach.set(attach.0);
         let page = presence::page(attach, user, &client_id);
         let input_offset = self.seat(page.clone(), interactive, control_aware);
-        let side = Arc::new(SocketSide::default());
+        let side = Arc::new(SocketSide { input: self.beat.input.clone(), ..SocketSide::default() });
         side.acked.store(start.offset, Ordering::Relaxed);
         let kind = Kind { interactive, draws: seen.draws, control_aware };
         let viewer = Rc::new(Viewer::new(page, kind, side.clone(), closer, input_offset));

@@ -1,5 +1,6 @@
 //! Tests the effect of failures in this module: a failing terminal socket loses its page, whose session goes on and
-//! takes it back; a failing handler loses its connection. Over real connections, all on one thread.
+//! takes it back; a failing handler loses its connection. And of a target that takes no input: who types is there all the
+//! same. Over real connections, all on one thread.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -17,7 +18,7 @@ use actix_web::{
 use awc::Client;
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -33,10 +34,11 @@ use super::{
 };
 use crate::{
     actor::{
+        clock,
         gateway::OpenSession,
         tests::house::{House, Target, eventually, hurried, request},
     },
-    core::record::{SessionId, Status},
+    core::record::{SessionId, Status, UtcMicros},
     ssh::LinkEvent,
 };
 
@@ -57,7 +59,10 @@ async fn fails() -> HttpResponse {
 
 impl Site {
     async fn new() -> Self {
-        let house = House::new().await;
+        Self::over(House::new().await)
+    }
+
+    fn over(house: House) -> Self {
         let state = Data::new(State::new(house.gateway.clone(), settings()));
         let app = move || {
             App::new().app_data(state.clone()).route("/fails", web::head().to(fails)).configure(routes::configure)
@@ -83,13 +88,16 @@ impl Site {
 
     /// Attaches a page: a new one, or one that was shown so many bytes.
     async fn attach(&self, id: SessionId, shown: Option<usize>) -> impl Page {
+        self.attach_as(id, json!({"mode": "interactive", "client_id": "page", "output_offset": shown})).await
+    }
+
+    /// Attaches a page that says this of itself.
+    async fn attach_as(&self, id: SessionId, mut attach: Value) -> impl Page {
         let origin = format!("http://{}", self.addr);
         let upgrade = self.client.ws(format!("{origin}/api/v1/sessions/{id}/terminal")).origin(origin);
         let upgrade = upgrade.set_header(AUTHORIZATION, format!("Bearer {TOKEN}")).protocols([SUBPROTOCOL]);
         let (_, mut page) = hurried(upgrade.connect()).await.unwrap();
-        let attach = json!({
-            "type": "attach", "cols": 80, "rows": 24, "mode": "interactive", "client_id": "page", "output_offset": shown,
-        });
+        (attach["type"], attach["cols"], attach["rows"]) = ("attach".into(), 80.into(), 24.into());
         page.send(Message::Text(attach.to_string().into())).await.unwrap();
         hears(&mut page, "\"type\":\"attached\"").await;
         page
@@ -164,5 +172,25 @@ async fn a_handler_that_fails_costs_its_own_connection_and_no_other() {
     says(&target, "still here");
     hears(&mut page, "still here").await;
     assert_eq!(site.house.find(id).await.status, Status::Active);
+    site.server.stop(false).await;
+}
+
+#[actix_rt::test]
+async fn who_types_into_a_target_that_takes_nothing_is_there_and_who_looks_on_is_not() {
+    let site = Site::over(House::deaf().await);
+    let (id, mut page, _target) = site.active().await;
+    let onlooker = json!({"mode": "observe", "client_id": "onlooker", "screen": true, "control": true});
+    let mut onlooker = site.attach_as(id, onlooker).await;
+    onlooker.send(Message::Binary(Bytes::from_static(b"x"))).await.unwrap();
+    hears(&mut onlooker, "\"type\":\"input_refused\"").await;
+    let typed_at = async || site.house.find(id).await.last_input_at;
+    assert_eq!(typed_at().await, None);
+
+    page.send(Message::Binary(Bytes::from_static(b"a paste that is never taken"))).await.unwrap();
+    eventually(async || typed_at().await.is_some()).await;
+    let later = UtcMicros(clock::utc().0 + 20_000);
+    eventually(async || clock::utc() > later).await;
+    page.send(Message::Binary(Bytes::from_static(b"\x03"))).await.unwrap();
+    eventually(async || typed_at().await > Some(later)).await;
     site.server.stop(false).await;
 }

@@ -231,7 +231,8 @@ impl TerminalSocket {
                 let message = "The target takes no input and too much is waiting. Wait for input_ack.";
                 self.fail(Fault::TooMany, message, ctx);
             }
-            Some(_) => {
+            Some(ends) => {
+                ends.side.typed(bytes);
                 self.backlog.extend_from_slice(bytes);
                 self.push_input(ctx);
             }

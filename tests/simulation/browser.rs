@@ -213,6 +213,7 @@ impl Socket {
         match got {
             FromPage::Pong => {}
             FromPage::Typed(bytes) => {
+                ends.side.typed(&bytes);
                 let kind = InputKind::Bytes(bytes);
                 let message = InputMessage { attach: ends.attach, turn: ends.hold.turn, at: clock::instant(), kind };
                 // The session may be over; input that finds no room is lost.

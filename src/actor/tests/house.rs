@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::future::{FutureExt, LocalBoxFuture, pending};
 use tokio::sync::mpsc;
 
 use super::gated::{Counted, Gated};
@@ -54,6 +54,8 @@ pub enum Echo {
     #[default]
     Nothing,
     Every,
+    /// None, and they take no input.
+    Deaf,
 }
 
 /// The far ends of the links, in the order of the dials.
@@ -101,11 +103,15 @@ impl LinkOutput for FakeOutput {
 
 impl LinkInput for FakeInput {
     fn write(&mut self, bytes: Bytes) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
-        self.0.heard.lock().unwrap().extend_from_slice(&bytes);
-        if let Echo::Every = self.1 {
-            (self.2)();
-            self.0.says.send(LinkEvent::Output(bytes)).ok();
+        match self.1 {
+            Echo::Deaf => return pending().boxed_local(),
+            Echo::Nothing => {}
+            Echo::Every => {
+                (self.2)();
+                self.0.says.send(LinkEvent::Output(bytes.clone())).ok();
+            }
         }
+        self.0.heard.lock().unwrap().extend_from_slice(&bytes);
         async { Ok(()) }.boxed_local()
     }
     fn resize(&mut self, _: Size) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
@@ -144,6 +150,11 @@ impl House {
     /// Starts a single node: the journal is the record store.
     pub async fn new() -> Self {
         Self::over(None, FEW, Echo::Nothing, false).await
+    }
+
+    /// The same, with targets that take no input.
+    pub async fn deaf() -> Self {
+        Self::over(None, FEW, Echo::Deaf, false).await
     }
 
     /// Starts a gateway with a record store beside the journal.

@@ -244,7 +244,10 @@ impl Gate {
                     }
                     ends.side.heard.touch();
                     match up {
-                        Up::Typed(bytes) if typing.taken.is_some() => typing.waiting.push_back(bytes),
+                        Up::Typed(bytes) if typing.taken.is_some() => {
+                            ends.side.typed(&bytes);
+                            typing.waiting.push_back(bytes);
+                        }
                         Up::Typed(_) | Up::Pong => {}
                         Up::Ack(offset) => ends.side.ack(offset),
                         Up::Turn(turn) => typing.taken = typing.given.filter(|given| *given == turn).or(typing.taken),
