@@ -43,6 +43,8 @@ pub mod house;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
+mod onlookers;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod sweep;
