@@ -45,6 +45,9 @@ export class Connection {
   #typing: boolean;
   #turn: number | null = null;
 
+  /** Whether a warning of idleness is shown. */
+  #warned = false;
+
   /** The gateway's current notice. */
   #notice: string | null = null;
 
@@ -129,8 +132,9 @@ export class Connection {
       return kept;
     }
     if (!this.#input.push(bytes)) return false;
-    if (isTyped(bytes)) this.#view.idle(null);
     this.#flush();
+    // A key behind a paste that the target does not take stays here: the gateway would not hear of it.
+    if (this.#warned && isTyped(bytes)) this.stay();
     return true;
   }
 
@@ -167,6 +171,7 @@ export class Connection {
 
   /** Withdraws an idle warning: the user is still here. */
   stay(): void {
+    this.#warned = false;
     this.#view.idle(null);
     this.#say({ type: "stay" });
   }
@@ -258,6 +263,7 @@ export class Connection {
         if (frame.status === "active") this.#view.prompt(null);
         return this.#line.changed(frame.status, frame.detail);
       case "idle_warning":
+        this.#warned = true;
         return this.#view.idle(frame.closes_in_ms);
       case "duration_warning":
         return this.#view.timeUp(frame.closes_in_ms);
@@ -379,6 +385,7 @@ export class Connection {
       this.#view.reset();
     }
     this.#view.prompt(null);
+    this.#warned = false;
     this.#view.idle(null);
     this.#view.timeUp(null);
     // A gateway for which it still holds sends it again.

@@ -1,10 +1,21 @@
 // Tests how long a page shows the warnings before a session closes.
 import { beforeEach, describe, expect, test } from "vitest";
 import { begin, connection, seen, socket } from "./connection.fixture";
+import { UNACKNOWLEDGED_BYTES } from "./input";
 
 beforeEach(begin);
 
 describe("a warning", () => {
+  test("of idleness is withdrawn by typing behind a paste that nobody takes, once", () => {
+    socket().attached();
+    connection.input(new Uint8Array(UNACKNOWLEDGED_BYTES));
+    const sent = [...socket().input];
+    socket().control({ type: "idle_warning", closes_in_ms: 1000 });
+    for (const key of ["\x03", "\x03"]) connection.input(new TextEncoder().encode(key));
+    expect(socket().input).toEqual(sent);
+    expect([seen.idle.at(-1), socket().frames("stay").length]).toEqual([null, 1]);
+  });
+
   test("of the longest duration holds whatever is typed, until the socket is gone", () => {
     socket().attached();
     socket().control({ type: "duration_warning", closes_in_ms: 1000 });
