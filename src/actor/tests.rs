@@ -43,13 +43,13 @@ pub mod house;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
-mod onlookers;
-#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod sweep;
 #[cfg(test)]
 mod typing;
+#[cfg(test)]
+mod watchers;
 
 async fn type_in(attached: &Attached, text: &'static str) {
     attached.ends.side.typed(text.as_bytes());

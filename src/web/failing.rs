@@ -179,10 +179,10 @@ async fn a_handler_that_fails_costs_its_own_connection_and_no_other() {
 async fn who_types_into_a_target_that_takes_nothing_is_there_and_who_looks_on_is_not() {
     let site = Site::over(House::deaf().await);
     let (id, mut page, _target) = site.active().await;
-    let onlooker = json!({"mode": "observe", "client_id": "onlooker", "screen": true, "control": true});
-    let mut onlooker = site.attach_as(id, onlooker).await;
-    onlooker.send(Message::Binary(Bytes::from_static(b"x"))).await.unwrap();
-    hears(&mut onlooker, "\"type\":\"input_refused\"").await;
+    let watcher = json!({"mode": "observe", "client_id": "watcher", "screen": true, "control": true});
+    let mut watcher = site.attach_as(id, watcher).await;
+    watcher.send(Message::Binary(Bytes::from_static(b"x"))).await.unwrap();
+    hears(&mut watcher, "\"type\":\"input_refused\"").await;
     let typed_at = async || site.house.find(id).await.last_input_at;
     assert_eq!(typed_at().await, None);
 

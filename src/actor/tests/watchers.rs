@@ -1,4 +1,4 @@
-//! Tests of the time that an onlooker has to come back, on a paused clock and with a registry that only listens.
+//! Tests of the time that a watcher has to come back, on a paused clock and with a registry that only listens.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
     },
     core::{
         liveness::Rule,
-        onlookers::BACK_WITHIN,
         record::fixture,
         session::{Limits, Loss},
         stream::AttachNo,
+        watchers::BACK_WITHIN,
     },
 };
 
@@ -47,11 +47,11 @@ impl Handler<Envelope<RegistryMessage>> for Listens {
     }
 }
 
-/// A session with its owner's page and an onlooker's.
+/// A session with its owner's page and a watcher's.
 struct Stage {
     session: Mailbox<SessionMessage>,
     history: Rc<RefCell<Vec<String>>>,
-    onlooker: AttachNo,
+    watcher: AttachNo,
     _pages: [Attached; 2],
     _house: House,
 }
@@ -71,7 +71,7 @@ impl Stage {
         let pages = [attach(&session, House::page()).await, attach(&session, looks_on()).await];
         eventually(async || history.borrow().iter().any(|told| told == "The shell runs.")).await;
         tokio::time::pause();
-        let stage = Self { session, history, onlooker: pages[1].ends.attach, _pages: pages, _house: house };
+        let stage = Self { session, history, watcher: pages[1].ends.attach, _pages: pages, _house: house };
         // Beyond the tick of any timer that the start has set.
         stage.eventually_passed(Duration::from_secs(1)).await;
         assert_eq!(stage.told(), [WATCHED]);
@@ -79,7 +79,7 @@ impl Stage {
     }
 
     async fn leaves(&self) {
-        self.session.deliver(SessionMessage::SocketLost(self.onlooker, Loss::Broken)).await.unwrap();
+        self.session.deliver(SessionMessage::SocketLost(self.watcher, Loss::Broken)).await.unwrap();
     }
 
     async fn eventually_passed(&self, time: Duration) {
@@ -87,7 +87,7 @@ impl Stage {
         eventually(async || clock::instant() >= begun + time).await;
     }
 
-    /// The onlookers in the history.
+    /// The watchers in the history.
     fn told(&self) -> Vec<String> {
         self.history.borrow().iter().filter(|told| told.starts_with("watch")).cloned().collect()
     }
@@ -104,7 +104,7 @@ async fn attach(session: &Mailbox<SessionMessage>, request: Attach) -> Attached 
 }
 
 #[actix_rt::test]
-async fn an_onlooker_who_left_is_written_down_in_time_though_nothing_else_happens() {
+async fn a_watcher_who_left_is_written_down_in_time_though_nothing_else_happens() {
     let stage = Stage::new().await;
     stage.leaves().await;
     stage.eventually_passed(BACK_WITHIN - Duration::from_secs(1)).await;
@@ -114,7 +114,7 @@ async fn an_onlooker_who_left_is_written_down_in_time_though_nothing_else_happen
 }
 
 #[actix_rt::test]
-async fn an_onlooker_has_not_left_while_the_host_stood_still() {
+async fn a_watcher_has_not_left_while_the_host_stood_still() {
     let stage = Stage::new().await;
     stage.leaves().await;
     tokio::time::advance(BACK_WITHIN + Duration::from_secs(5)).await;
