@@ -87,7 +87,7 @@ pub async fn create(
     let caller = caller.recheck(&state, Some(Right::Manage))?;
     let now = (state.settings.utc)();
     let user = User::new(name.clone(), role, grants, password_hash, now);
-    let detail = format!("As {}, with {} grants.", role.as_str(), user.grants.len());
+    let detail = introduced(role, user.grants.len());
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserCreate, &name, &detail)).await?;
     if !state.gateway.people().change(Change::Add(user.clone())).await? {
@@ -258,6 +258,12 @@ fn keep_an_admin(state: &State, changed: &User, stays: bool) -> Result<(), Probl
     Ok(())
 }
 
+/// What the audit log says of a new user.
+fn introduced(role: Role, grants: usize) -> String {
+    let noun = if grants == 1 { "grant" } else { "grants" };
+    format!("As {}, with {grants} {noun}.", role.as_str())
+}
+
 fn view<'a>(user: &'a User, seen: &Seen) -> UserView<'a> {
     UserView {
         name: &user.name,
@@ -269,5 +275,18 @@ fn view<'a>(user: &'a User, seen: &Seen) -> UserView<'a> {
         created_at: Rfc3339(user.created_at),
         changed_at: Rfc3339(user.changed_at),
         last_sign_in_at: seen.users.get(&user.name).copied().max(user.last_sign_in_at).map(Rfc3339),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audit_log_counts_the_grants_of_a_new_user() {
+        assert_eq!(
+            [0, 1, 2].map(|grants| introduced(Role::Operator, grants)),
+            ["As operator, with 0 grants.", "As operator, with 1 grant.", "As operator, with 2 grants."]
+        );
     }
 }
