@@ -41,6 +41,7 @@ promise("a person goes to the provider and comes back signed in, or with a sente
   await desk.at("nav-account").click();
   await until("who one is", async () => (await page.locator(".who").innerText()).startsWith("ada, operator"));
   assert.equal(await desk.at("totp-begin").count(), 0);
+  assert.match(await desk.at("no-password").innerText(), /your organisation's provider/);
 
   // The provider's return address a second time: it signs nobody in, and nobody out.
   await page.goto(`${gateway.origin}/oidc?code=used&state=used`);

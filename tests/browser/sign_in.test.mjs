@@ -25,6 +25,16 @@ async function signIn(desk, name) {
   await desk.at("signin-submit").click();
 }
 
+promise("who signed in by a demo's link reads why they have no second factor, and where to get one", async (lab) => {
+  const admin = await lab.desk(await lab.demo());
+  await admin.at("nav-account").click();
+  const told = admin.at("no-password");
+  assert.match(await told.innerText(), /^None: admin is whoever has the gateway's own token/);
+  assert.equal(await admin.at("totp-begin").count(), 0);
+  await told.getByRole("link", { name: "People" }).click();
+  await admin.at("person-add").waitFor();
+});
+
 promise("a fresh gateway is set up by its link, and the admin invites a user who turns a second factor on", async (lab) => {
   const gateway = await lab.fresh();
   const browser = await lab.browser();

@@ -218,9 +218,12 @@ export function passwordProblem(password: string): string {
   return length > PASSWORD_CHARACTERS.max ? `Use at most ${PASSWORD_CHARACTERS.max} characters.` : "";
 }
 
+/** The name of whoever signs in with the gateway's own token; no user has it. */
+export const TOKEN_HOLDER = "admin";
+
 /** Returns what is wrong with a user's name, as a sentence; "" if nothing is. */
 export function nameProblem(name: string): string {
-  if (name === "admin") return "The name admin belongs to the holder of the gateway's own token. Choose another one.";
+  if (name === TOKEN_HOLDER) return "The name admin belongs to the holder of the gateway's own token. Choose another one.";
   if (/^[a-z0-9][a-z0-9._@-]{0,63}$/.test(name)) return "";
   return "Use 1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit.";
 }
