@@ -51,6 +51,8 @@ promise("a changed host key is a full stop until an operator accepts it", async 
   await grace.ending();
   await grace.at("closed-review").click();
   await grace.at("waiting-key").waitFor();
+  const meaning = await grace.at("waiting-meaning").innerText();
+  assert.match(meaning, /another key than the one trusted so far.*ssh-keygen -lf \/etc\/ssh\/ssh_host_\w+_key\.pub .*trust it.*dismiss it/);
   assert.equal(await grace.at("old-fingerprint").innerText(), known);
   assert.equal(await grace.at("new-fingerprint").innerText(), sshd.fingerprint);
   await grace.isAccessible();
@@ -80,7 +82,7 @@ promise("an unknown key of the catalogue waits for an operator, who may dismiss 
   await ada.at("target-build-box").click();
   assert.match(await ada.ending(), /operator accepts it under Host keys/);
   assert.equal(await ada.at("prompt").count(), 0);
-  await grace.at("waiting-key").waitFor();
+  assert.match(await grace.at("waiting-meaning").innerText(), /^No key of this host is trusted yet/);
   await grace.at("waiting-dismiss").click();
   await grace.at("nothing-waits").waitFor();
 

@@ -37,6 +37,12 @@ export interface HostKeys {
   waiting: WaitingKey[];
 }
 
+/** What each marker of a known key means. */
+export const MARKERS: Record<NonNullable<KnownKey["marker"]>, string> = {
+  "@cert-authority": "not a host's own key: every host of that name whose key it has signed is trusted",
+  "@revoked": "blocked: no host is trusted that shows this key",
+};
+
 const path = (...parts: string[]) => ["/host-keys", ...parts.map(encodeURIComponent)].join("/");
 
 /** Returns the known keys that contain `q`, and the waiting ones. */
@@ -58,4 +64,10 @@ export const forgetKey = (id: string) => request<null>("DELETE", path(id));
 export function address({ host, port }: Pick<WaitingKey, "host" | "port">): string {
   if (port === 22) return host;
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Returns where OpenSSH keeps the public half of a host's key of this type. */
+export function keyFile(type: string): string {
+  const kind = ["ed25519", "ecdsa", "rsa"].find((kind) => type.includes(kind)) ?? "*";
+  return `/etc/ssh/ssh_host_${kind}_key.pub`;
 }
