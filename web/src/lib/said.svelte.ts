@@ -1,0 +1,62 @@
+// Owns what the gateway has said of one session, for the page of its terminal to show. Knows neither screens nor sockets.
+import type { Waiting } from "./away";
+import type { Control, ControlAnswer, ControlRequest, Prompt } from "./protocol";
+import { bytes } from "./text";
+import type { View } from "./view";
+
+/** Time for which the message about undelivered input is shown: long enough to read. */
+const UNSENT_SHOWN_MS = 20_000;
+
+/** The events of a connection that leave something to show. */
+type Event = "prompt" | "idle" | "timeUp" | "notice" | "watchers" | "control" | "requests" | "answer" | "unsent" | "waiting";
+
+/** What is said of a session. */
+export class Said {
+  prompt = $state.raw<Prompt | null>(null);
+  /** Time at which the gateway closes the session for lack of input, in this page's clock. */
+  idleUntil = $state<number | null>(null);
+  /** Time at which it closes the session at its longest duration. */
+  lastsUntil = $state<number | null>(null);
+  notice = $state<string | null>(null);
+  /** The names of the watchers. */
+  watchers = $state.raw<string[]>([]);
+  /** Who has control, and who asks for it. */
+  control = $state.raw<Control | null>(null);
+  requests = $state.raw<ControlRequest[]>([]);
+  answer = $state.raw<ControlAnswer | null>(null);
+  /** The message about input that was not delivered; empty for none. */
+  unsent = $state("");
+  waiting = $state.raw<Waiting | null>(null);
+  #forgetting: ReturnType<typeof setTimeout> | undefined;
+
+  readonly events: Pick<View, Event> = {
+    prompt: (prompt) => (this.prompt = prompt),
+    idle: (ms) => (this.idleUntil = ms === null ? null : performance.now() + ms),
+    timeUp: (ms) => (this.lastsUntil = ms === null ? null : performance.now() + ms),
+    notice: (message) => (this.notice = message),
+    watchers: (names) => (this.watchers = names),
+    control: (control) => {
+      if (control.turn !== this.control?.turn) [this.answer, this.unsent] = [null, ""];
+      this.control = control;
+    },
+    requests: (requests) => (this.requests = requests),
+    answer: (answer) => (this.answer = answer),
+    unsent: (count) => {
+      this.unsent = `${bytes(count)} of what you typed was not delivered: another page had control. Type it again once you have it.`;
+      clearTimeout(this.#forgetting);
+      this.#forgetting = setTimeout(() => (this.unsent = ""), UNSENT_SHOWN_MS);
+    },
+    waiting: (typed) => (this.waiting = typed),
+  };
+
+  /** Those who only watch: of who has control the page says that. */
+  get lookers(): string[] {
+    return this.watchers.filter((name) => name !== this.control?.name);
+  }
+
+  /** Whether something asks or warns the user, who may be at another tab: some of it waits for a minute only. */
+  get needs(): boolean {
+    const endsSoon = this.idleUntil !== null || this.lastsUntil !== null;
+    return this.prompt !== null || endsSoon || this.requests.length > 0 || this.waiting?.asked === true;
+  }
+}
