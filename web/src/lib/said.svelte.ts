@@ -54,6 +54,11 @@ export class Said {
     return this.watchers.filter((name) => name !== this.control?.name);
   }
 
+  /** Whether another page sets the size of the terminal. */
+  get isGiven(): boolean {
+    return this.control?.typing === false;
+  }
+
   /** Whether something asks or warns the user, who may be at another tab: some of it waits for a minute only. */
   get needs(): boolean {
     const endsSoon = this.idleUntil !== null || this.lastsUntil !== null;

@@ -152,6 +152,16 @@ export class Screen {
     this.terminal.focus();
   }
 
+  /** Returns how far down the line is that the user looks at, 0 to 1: that of the match while they search, else the
+   *  cursor's; `null` if it is out of sight. */
+  get lookedAt(): number | null {
+    const { buffer, rows } = this.terminal;
+    const { baseY, cursorY, viewportY } = buffer.active;
+    const match = this.#searching ? this.terminal.getSelectionPosition()?.start.y : undefined;
+    const row = (match ?? baseY + cursorY) - viewportY;
+    return row < 0 || row >= rows ? null : row / rows;
+  }
+
   /** Returns everything in the buffer as text, wrapped lines joined. */
   text(): string {
     return textOf(this.terminal);
