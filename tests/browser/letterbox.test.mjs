@@ -1,4 +1,6 @@
-// Tests pages that watch a terminal whose size another page sets: they show all of it, however large or small they are.
+// Tests pages that watch a terminal whose size another page sets: they show all of it, or, where letters would be too
+// small to read, the part with the cursor.
+import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -14,10 +16,22 @@ const measure = (desk) =>
     return { place: [place.left, place.top, place.right, place.bottom], grid: [grid.left, grid.top, grid.right, grid.bottom] };
   });
 
+/** Signs ada in at a page of this size, who then watches this session. */
+async function watches(lab, gateway, id, size) {
+  const ada = new Desk(await (await lab.browser()).open(gateway.origin));
+  await ada.page.setViewportSize(size);
+  await ada.at("signin-name").fill("ada");
+  await ada.at("signin-password").fill(PASSWORD);
+  await ada.at("signin-submit").click();
+  await ada.at("nav-sessions").click();
+  await ada.row(id).getByTestId("session-watch").click();
+  return ada;
+}
+
 /** Returns the number of rows of the terminal. */
 const rows = (desk) => desk.page.locator("[data-testid=terminal] .xterm-rows > div").count();
 
-for (const [kind, size] of [["smaller", { width: 560, height: 380 }], ["larger", { width: 1600, height: 1000 }]]) {
+for (const [kind, size] of [["smaller", { width: 960, height: 560 }], ["larger", { width: 1600, height: 1000 }]]) {
   promise(`a ${kind} page that watches shows the whole screen of the page with control`, async (lab) => {
     const gateway = await lab.demo();
     const owner = await lab.desk(gateway);
@@ -27,13 +41,7 @@ for (const [kind, size] of [["smaller", { width: 560, height: 380 }], ["larger",
     await owner.ask("size", /^(\d+)×(\d+)$/m);
     await owner.ask("page", /arrows move/);
 
-    const ada = new Desk(await (await lab.browser()).open(gateway.origin));
-    await ada.page.setViewportSize(size);
-    await ada.at("signin-name").fill("ada");
-    await ada.at("signin-password").fill(PASSWORD);
-    await ada.at("signin-submit").click();
-    await ada.at("nav-sessions").click();
-    await ada.row(id).getByTestId("session-watch").click();
+    const ada = await watches(lab, gateway, id, size);
     const same = () => until("the same screen", async () => {
       const shown = await owner.screen();
       return /arrows move/.test(shown) && shown === (await ada.screen());
@@ -57,3 +65,37 @@ for (const [kind, size] of [["smaller", { width: 560, height: 380 }], ["larger",
     await until("the whole grid to be in sight again", whole);
   });
 }
+
+promise("a phone that watches shows letters that can be read, and of a wide screen the part with the cursor", async (lab) => {
+  const gateway = await lab.demo();
+  const owner = await lab.desk(gateway);
+  await owner.page.setViewportSize({ width: 1600, height: 800 });
+  await gateway.change("POST", "/users", { name: "ada", role: "operator", grants: [], password: PASSWORD });
+  const id = await owner.openPlayground();
+  const ada = await watches(lab, gateway, id, { width: 390, height: 844 });
+  await ada.reads(/^Pulsegate playground$/m);
+  const look = () =>
+    ada.page.evaluate(() => {
+      const place = document.querySelector("[data-testid=terminal]");
+      const [{ left, right }, cursor] = [place, place.querySelector(".xterm-cursor")].map((element) => element.getBoundingClientRect());
+      const pixels = parseFloat(getComputedStyle(place.querySelector(".xterm-rows")).fontSize);
+      return { pixels, scrolled: place.scrollLeft, seen: left <= cursor.left && cursor.right <= right };
+    });
+  const shows = (what, fits) => until(what, async () => fits(await look()));
+  await shows("the prompt", ({ seen, scrolled }) => seen && scrolled === 0);
+  assert.ok((await look()).pixels >= 10);
+
+  await owner.page.keyboard.type(`echo ${"far ".repeat(30)}`);
+  await shows("the end of a long line", ({ seen, scrolled }) => seen && scrolled > 300);
+  // Who looks elsewhere is left there.
+  await ada.page.evaluate(() => (document.querySelector("[data-testid=terminal]").scrollLeft = 0));
+  await shows("its beginning", ({ seen, scrolled }) => !seen && scrolled === 0);
+  await owner.page.keyboard.type("off");
+  await ada.reads(/far off$/m);
+  await ada.page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
+  assert.equal((await look()).scrolled, 0);
+  await owner.page.keyboard.press("Enter");
+  await shows("the next prompt", ({ seen }) => seen);
+  await owner.page.keyboard.type("x".repeat(120));
+  await shows("the end of the next line", ({ seen, scrolled }) => seen && scrolled > 300);
+});

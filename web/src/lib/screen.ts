@@ -8,6 +8,7 @@ import { Terminal, type IDisposable } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import { textOf } from "./buffer";
 import { FONT_PIXELS, fitLetters } from "./letters";
+import { Pan } from "./pan";
 import { asksFirst, linesOf, plainPaste } from "./paste";
 import { plainTitle } from "./text";
 import { DARK, DARK_SEARCH, FONT, LIGHT, LIGHT_SEARCH } from "./theme";
@@ -67,6 +68,7 @@ export class Screen {
   pastesFreely = false;
   /** The grid's size where another page sets it. */
   #given: { cols: number; rows: number } | null = null;
+  #pan: Pan;
   #light = matchMedia("(prefers-color-scheme: light)");
   #searching = false;
   #host: HTMLElement;
@@ -93,6 +95,7 @@ export class Screen {
         leave: () => events.link(null),
       },
     });
+    this.#pan = new Pan(host, this.terminal);
     this.#recolour();
     this.#listen(this.#light, "change", () => this.#recolour());
     this.#loadAddons();
@@ -126,6 +129,7 @@ export class Screen {
     const { cols, rows } = this.#given;
     fitLetters(this.terminal, this.#fit, cols, rows);
     this.terminal.resize(cols, rows);
+    this.#pan.follow();
   }
 
   /** Gives the grid the size of the page with control, whatever room there is, and turns input off. */
@@ -141,6 +145,7 @@ export class Screen {
     if (this.#given === null) return;
     this.#given = null;
     this.terminal.element?.classList.remove("given");
+    this.#host.classList.remove("panned");
     this.terminal.options.disableStdin = false;
     this.terminal.options.fontSize = FONT_PIXELS;
     this.fit();
@@ -222,6 +227,8 @@ export class Screen {
     terminal.onData((text) => this.#events.input(encoder.encode(text)));
     terminal.onBinary((text) => this.#events.input(Uint8Array.from(text, (c) => c.charCodeAt(0))));
     terminal.onResize(({ cols, rows }) => this.#events.resize(cols, rows));
+    terminal.onRender(() => this.#given !== null && this.#pan.follow());
+    this.#listen(this.#host, "scroll", () => this.#pan.scrolled());
     terminal.onTitleChange((title) => this.#events.title(plainTitle(title)));
     terminal.attachCustomKeyEventHandler((event) => this.#takesKey(event));
   }
