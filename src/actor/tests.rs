@@ -211,6 +211,8 @@ async fn an_open_whose_record_failed_is_refused_and_leaves_no_ghost() {
         page.records.len() == 1 && page.records.iter().all(Record::is_closed)
     })
     .await;
+    // The record is there before the registry hears so, and until then it admits nobody.
+    eventually(async || house.gateway.readiness().reasons.is_empty()).await;
     house.open().await;
 }
 
