@@ -50,10 +50,14 @@ pub fn check_if_told(request: &HttpRequest) -> Result<(), Problem> {
     if request.headers().contains_key(ORIGIN) { check(request, ANONYMOUS) } else { Ok(()) }
 }
 
-/// Returns the origin under which the browser reached the gateway.
+/// Returns the origin under which the browser reached the gateway. At the name of an https public URL it speaks TLS,
+/// even if the proxy in front does not say so.
 pub fn own(request: &HttpRequest) -> Result<String, Problem> {
-    let scheme = if client::is_https(request, &State::of(request)?.settings) { "https" } else { "http" };
-    Ok(format!("{scheme}://{}", authority(request)?).to_ascii_lowercase())
+    let (settings, authority) = (&State::of(request)?.settings, authority(request)?);
+    let public = settings.public_url.as_deref().filter(|url| url.starts_with("https://"));
+    let by_tls = public.is_some_and(|url| is_at(url, host_of(&authority))) || client::is_https(request, settings);
+    let scheme = if by_tls { "https" } else { "http" };
+    Ok(format!("{scheme}://{authority}").to_ascii_lowercase())
 }
 
 /// Answers only under our own names, so that a page cannot reach the gateway through a name of its own that it resolves
@@ -81,16 +85,21 @@ fn check_host(request: &HttpRequest) -> Result<(), Problem> {
 
 fn is_our_name(host: &str, settings: &Settings) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let allowed = settings.allowed_origins.iter().filter_map(|origin| origin.split_once("://"));
-    let allowed = allowed.filter_map(|(_, authority)| authority.parse::<Authority>().ok());
-    if allowed.into_iter().any(|ours| host_of(&ours).eq_ignore_ascii_case(host)) {
+    if settings.allowed_origins.iter().any(|origin| is_at(origin, host)) {
         return true;
     }
+    // For what runs on this machine, whatever name the others use.
     if settings.listen.is_loopback() {
         return ["localhost", "127.0.0.1", "::1"].iter().any(|name| name.eq_ignore_ascii_case(bare));
     }
     // No name of this gateway is configured.
     settings.allowed_origins.is_empty() || bare.parse() == Ok(settings.listen)
+}
+
+/// Whether an origin is at this host, on whatever port.
+fn is_at(origin: &str, host: &str) -> bool {
+    let authority = origin.split_once("://").and_then(|(_, authority)| authority.parse::<Authority>().ok());
+    authority.is_some_and(|authority| host_of(&authority).eq_ignore_ascii_case(host))
 }
 
 fn is_ours(request: &HttpRequest, origin: &str) -> Result<bool, Problem> {
@@ -179,6 +188,26 @@ mod tests {
     }
 
     #[actix_rt::test]
+    async fn the_public_url_tells_its_scheme_where_the_proxy_does_not() {
+        let behind = |url: &str| Settings {
+            allowed_origins: vec![url.to_owned()],
+            public_url: Some(url.to_owned()),
+            ..settings()
+        };
+        for (url, host, origin, expected) in [
+            ("https://gw.example", "gw.example", "https://gw.example", 200),
+            ("https://gw.example", "gw.example", "http://gw.example", 403),
+            ("https://gw.example", "GW.example.", "http://gw.example.", 403),
+            ("https://gw.example", "gw.example:8022", "http://gw.example:8022", 403),
+            ("https://gw.example", "127.0.0.1:8022", "http://127.0.0.1:8022", 200),
+            ("http://gw.example", "gw.example", "http://gw.example", 200),
+        ] {
+            let request = request(behind(url), &[("host", host), ("origin", origin)]);
+            assert_eq!(status(check(&request, "ada")), expected, "{url} {host} {origin}");
+        }
+    }
+
+    #[actix_rt::test]
     async fn a_missing_or_repeated_origin_is_refused() {
         let host = ("host", "gw.example");
         assert_eq!(status(check(&request(public(), &[host]), "ada")), 403);
@@ -244,6 +273,15 @@ mod tests {
         assert_eq!(status(check_host(&request(settings(), &[]))), 400, "no host");
         let twice = [("host", "localhost"), ("host", "evil.example")];
         assert_eq!(status(check_host(&request(settings(), &twice))), 400);
+    }
+
+    #[actix_rt::test]
+    async fn a_loopback_listener_behind_a_proxy_answers_under_its_public_name_too() {
+        let url = "https://gw.example".to_owned();
+        let public = || Settings { allowed_origins: vec![url.clone()], public_url: Some(url.clone()), ..settings() };
+        for (host, expected) in [("gw.example", 200), ("localhost:8022", 200), ("evil.example", 403)] {
+            assert_eq!(status(check_host(&request(public(), &[("host", host)]))), expected, "{host}");
+        }
     }
 
     #[actix_rt::test]
