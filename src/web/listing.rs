@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, str::FromStr};
 
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use sha2::{Digest as _, Sha256};
 
 use super::error::{Problem, quoted};
@@ -60,9 +60,11 @@ pub fn parse(query: &str) -> Result<ListQuery, Problem> {
 
 /// Reads the keys and values of a query string; only `repeated` may occur more than once.
 pub(super) fn pairs(query: &str, repeated: &str) -> Result<Vec<(String, String)>, Problem> {
-    let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(query)
-        .map_err(|_| Problem::bad_request("The query cannot be read."))?
-        .into_inner();
+    let unreadable = || {
+        Problem::bad_request("The query cannot be read: behind each % stand two hexadecimal digits of a text in UTF-8.")
+    };
+    let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(query).ok().filter(|_| is_text(query));
+    let pairs = pairs.ok_or_else(unreadable)?.into_inner();
     let mut seen = BTreeSet::new();
     for (key, _) in &pairs {
         if key != repeated && !seen.insert(key) {
@@ -70,6 +72,20 @@ pub(super) fn pairs(query: &str, repeated: &str) -> Result<Vec<(String, String)>
         }
     }
     Ok(pairs)
+}
+
+/// Whether every `%` begins an escape, and all of them spell UTF-8. The decoder of URLs takes anything: it keeps what is
+/// no escape, and replaces what is no text.
+fn is_text(query: &str) -> bool {
+    let mut parts = query.split('%');
+    let mut spelled = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let Some((digits, rest)) = part.split_at_checked(2) else { return false };
+        let Ok(byte) = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()) else { return false };
+        spelled.extend(byte);
+        spelled.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(spelled).is_ok()
 }
 
 /// 400: the key is none of `allowed`.
@@ -229,6 +245,14 @@ mod tests {
             assert!(detail.contains(words), "{query}: {detail}");
             assert!(detail.contains(query.split('=').next().unwrap()), "{query}: {detail}");
         }
+    }
+
+    #[test]
+    fn an_escape_that_spells_no_text_is_refused() {
+        for query in ["q=%", "q=%4", "q=%zz", "q=%+1", "q=%\u{e9}", "q=%ff", "q=%c3&user=%a9", "%zz=1"] {
+            assert!(refusal(query).contains("UTF-8"), "{query}");
+        }
+        assert_eq!(parse("q=%C3%a9+%25").unwrap().text.as_deref(), Some("\u{e9} %"));
     }
 
     #[test]

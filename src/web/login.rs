@@ -18,6 +18,7 @@ use super::{
     auth::{self, Caller, Via},
     client, cookies,
     error::Problem,
+    listing::{pairs, unknown},
     object::Body,
     oidc, origin, second_factor, secret,
     state::State,
@@ -180,18 +181,24 @@ pub async fn compare(_: &SemaphorePermit<'_>, password: SecretString, hash: Opti
     web::block(move || password::verify(&password, hash.as_deref())).await.map_err(|_| Problem::internal())
 }
 
-/// The query of [`link`].
-#[derive(Deserialize)]
-pub struct LinkQuery {
-    once: Option<String>,
+/// Returns the secret in the query of a link.
+fn once(query: &str) -> Result<Option<String>, Problem> {
+    let mut secret = None;
+    for (key, value) in pairs(query, "")? {
+        match key.as_str() {
+            "once" => secret = Some(value),
+            _ => return Err(unknown(&key, "once")),
+        }
+    }
+    Ok(secret)
 }
 
 /// `GET /login?once=SECRET`: uses a one-time link up and redirects to the UI, 303. The cookie is effective without a
 /// second hop: the page is public, and its own calls are same-site even if the link was on a page of another site.
-pub async fn link(request: HttpRequest, query: web::Query<LinkQuery>) -> Result<HttpResponse, Problem> {
+pub async fn link(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let state = State::of(&request)?;
-    let Some(secret) = &query.once else { return Ok(see_other("/").finish()) };
-    match state.redeem_link(secret) {
+    let Some(secret) = once(request.query_string())? else { return Ok(see_other("/").finish()) };
+    match state.redeem_link(&secret) {
         Some(user) => {
             let stamp = current_stamp(&request, &user)?;
             let told = "with a one-time link".to_owned();

@@ -38,7 +38,8 @@ pub(super) enum Access {
     With(Right),
 }
 
-/// One line of the table. Lines with the same path are adjacent and share their access.
+/// One line of the table. Lines with the same path are adjacent and share their access. A query is refused unless the
+/// handler reads it, or whoever asks adds one of their own: load balancers to a probe, a provider to the page.
 pub(super) struct Line {
     pub(super) access: Access,
     pub(super) method: Method,
@@ -48,14 +49,15 @@ pub(super) struct Line {
 
 pub(super) fn table() -> Vec<Line> {
     use Access::{Anyone, Enrolling, Probe, SignedIn, With};
-    let line = |access, method, path, route| Line { access, method, path, route };
+    let queried = |access, method, path, route| Line { access, method, path, route };
+    let line = |access, method, path, route: Route| queried(access, method, path, route.wrap(from_fn(refuse_query)));
     vec![
-        line(Probe, Method::GET, "/healthz", web::to(health::alive)),
-        line(Probe, Method::HEAD, "/healthz", web::to(health::alive)),
-        line(Probe, Method::GET, "/readyz", web::to(health::ready)),
-        line(Probe, Method::HEAD, "/readyz", web::to(health::ready)),
-        line(Anyone, Method::GET, "/login", web::to(login::link)),
-        line(Anyone, Method::GET, oidc::PATH, web::to(assets::index)),
+        queried(Probe, Method::GET, "/healthz", web::to(health::alive)),
+        queried(Probe, Method::HEAD, "/healthz", web::to(health::alive)),
+        queried(Probe, Method::GET, "/readyz", web::to(health::ready)),
+        queried(Probe, Method::HEAD, "/readyz", web::to(health::ready)),
+        queried(Anyone, Method::GET, "/login", web::to(login::link)),
+        queried(Anyone, Method::GET, oidc::PATH, web::to(assets::index)),
         line(Anyone, Method::GET, "/api/v1/login", web::to(oidc::ways)),
         line(Anyone, Method::POST, "/api/v1/login", web::to(login::login)),
         line(Anyone, Method::POST, "/api/v1/login/oidc", web::to(oidc::begin)),
@@ -68,7 +70,7 @@ pub(super) fn table() -> Vec<Line> {
         line(Enrolling, Method::DELETE, "/api/v1/me/totp", web::to(second_factor::remove)),
         line(Enrolling, Method::POST, "/api/v1/me/totp/confirm", web::to(second_factor::confirm)),
         line(SignedIn, Method::POST, "/api/v1/me/password", web::to(account::password)),
-        line(SignedIn, Method::GET, "/api/v1/tokens", web::to(tokens::list)),
+        queried(SignedIn, Method::GET, "/api/v1/tokens", web::to(tokens::list)),
         line(SignedIn, Method::POST, "/api/v1/tokens", web::to(tokens::create)),
         line(SignedIn, Method::DELETE, "/api/v1/tokens/{id}", web::to(tokens::remove)),
         line(SignedIn, Method::GET, "/api/v1/devices", web::to(devices::list)),
@@ -79,7 +81,7 @@ pub(super) fn table() -> Vec<Line> {
         line(With(Right::Manage), Method::PATCH, "/api/v1/users/{name}", web::to(users::change)),
         line(With(Right::Manage), Method::DELETE, "/api/v1/users/{name}", web::to(users::remove)),
         line(With(Right::Manage), Method::POST, "/api/v1/users/{name}/link", web::to(setup::link)),
-        line(SignedIn, Method::GET, "/api/v1/sessions", web::to(sessions::list)),
+        queried(SignedIn, Method::GET, "/api/v1/sessions", web::to(sessions::list)),
         line(SignedIn, Method::POST, "/api/v1/sessions", web::to(sessions::create)),
         line(SignedIn, Method::GET, "/api/v1/sessions/{id}", web::to(sessions::get)),
         line(SignedIn, Method::DELETE, "/api/v1/sessions/{id}", web::to(sessions::delete)),
@@ -98,11 +100,11 @@ pub(super) fn table() -> Vec<Line> {
         line(With(Right::Observe), Method::GET, "/api/v1/nodes", web::to(nodes::nodes)),
         line(With(Right::Observe), Method::GET, "/api/v1/stores", web::to(stores::stores)),
         line(With(Right::Terminate), Method::POST, "/api/v1/stores/sweep", web::to(stores::sweep)),
-        line(With(Right::Observe), Method::GET, "/api/v1/host-keys", web::to(host_keys::list)),
+        queried(With(Right::Observe), Method::GET, "/api/v1/host-keys", web::to(host_keys::list)),
         line(With(Right::Trust), Method::DELETE, "/api/v1/host-keys/{id}", web::to(host_keys::forget)),
         line(With(Right::Trust), Method::DELETE, "/api/v1/host-keys/waiting/{id}", web::to(host_keys::dismiss)),
         line(With(Right::Trust), Method::POST, "/api/v1/host-keys/waiting/{id}/accept", web::to(host_keys::accept)),
-        line(With(Right::Audit), Method::GET, "/api/v1/audit", web::to(audit::audit)),
+        queried(With(Right::Audit), Method::GET, "/api/v1/audit", web::to(audit::audit)),
         line(With(Right::Audit), Method::GET, "/api/v1/webhooks", web::to(webhooks::webhooks)),
         line(With(Right::Observe), Method::GET, "/metrics", web::to(metrics::metrics)),
         line(With(Right::Observe), Method::HEAD, "/metrics", web::to(metrics::metrics)),
@@ -122,10 +124,19 @@ pub fn configure(cfg: &mut ServiceConfig) {
     let all = web::scope("").wrap(from_fn(headers::secure)).configure(|cfg| add(cfg, probes)).service(rest);
     cfg.app_data(web::JsonConfig::default().limit(BODY_BYTES).error_handler(Problem::from_json))
         .app_data(web::FormConfig::default().limit(BODY_BYTES).error_handler(Problem::from_form))
-        .app_data(
-            web::QueryConfig::default().error_handler(|_, _| Problem::bad_request("The query cannot be read.").into()),
-        )
         .service(all);
+}
+
+/// Refuses a query, which would be passed over: who asks for a part of a list must not take the whole for it. A
+/// middleware.
+async fn refuse_query(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if request.query_string().is_empty() {
+        return next.call(request).await;
+    }
+    Ok(request.error_response(Problem::bad_request("This route takes no query.")))
 }
 
 async fn no_such_route() -> Result<String, Problem> {

@@ -103,6 +103,18 @@ async fn what_is_not_listed_is_refused_or_not_found() {
 }
 
 #[actix_rt::test]
+async fn a_query_that_nobody_reads_is_refused() {
+    for Line { access, method, path, .. } in table() {
+        let request = to(method.clone(), &format!("{path}?colour=red")).insert_header(bearer(TOKEN));
+        let status = ask(request.insert_header(("origin", ORIGIN))).await.status();
+        let is_passed_over = access == Access::Probe || path == oidc::PATH;
+        assert_eq!(status == StatusCode::BAD_REQUEST, !is_passed_over, "{method} {path}: {status}");
+    }
+    let anonymous = ask(to(Method::GET, "/api/v1/users?limit=1")).await;
+    assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED, "who is not signed in is told that first");
+}
+
+#[actix_rt::test]
 async fn a_wrong_method_is_told_the_right_ones() {
     let response = ask(to(Method::PATCH, "/api/v1/sessions").insert_header(bearer(TOKEN))).await;
     assert_eq!(response.headers().get(header::ALLOW).unwrap(), "GET, POST");
