@@ -119,6 +119,13 @@ impl Problem {
             .with(header::ALLOW, allow)
     }
 
+    /// 416: none of the bytes asked for is among the `length` that exist.
+    pub fn no_such_range(length: u64) -> Self {
+        let range = HeaderValue::from_str(&format!("bytes */{length}")).unwrap_or(HeaderValue::from_static(""));
+        let detail = format!("There are {length} bytes so far, and none of those asked for is among them.");
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "no-such-range", detail).with(header::CONTENT_RANGE, range)
+    }
+
     /// 429: too often or too many; try again after `seconds`.
     pub fn too_many(detail: impl Into<String>, seconds: u64) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail).with(header::RETRY_AFTER, seconds.into())
@@ -260,5 +267,12 @@ mod tests {
         let problem = Problem::bad_request(format!("a\r\n\x1b[2J\0\u{9b}\u{202e}b{}", "x".repeat(10_000)));
         assert!(problem.detail().chars().all(is_visible), "{:?}", problem.detail());
         assert_eq!(problem.detail().chars().count(), DETAIL_CHARS);
+    }
+
+    #[test]
+    fn who_asks_beyond_the_end_is_told_where_it_is() {
+        let response = Problem::no_such_range(10).error_response();
+        assert_eq!(response.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+        assert_eq!(response.headers().get(header::CONTENT_RANGE).unwrap(), "bytes */10");
     }
 }

@@ -74,8 +74,8 @@ pub(super) fn pairs(query: &str, repeated: &str) -> Result<Vec<(String, String)>
     Ok(pairs)
 }
 
-/// Whether every `%` begins an escape, and all of them spell UTF-8. The decoder of URLs takes anything: it keeps what is
-/// no escape, and replaces what is no text.
+/// Whether every `%` begins an escape, and all of them spell UTF-8. The decoder of URLs takes anything: it keeps what
+/// is no escape, and replaces what is no text.
 fn is_text(query: &str) -> bool {
     let mut parts = query.split('%');
     let mut spelled = parts.next().unwrap_or_default().as_bytes().to_vec();

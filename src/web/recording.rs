@@ -12,7 +12,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     body::SizedStream,
     http::{
-        Method, StatusCode,
+        Method,
         header::{ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, RANGE},
     },
     web,
@@ -88,10 +88,7 @@ pub async fn recording(
             response.insert_header((CONTENT_RANGE, format!("bytes {}-{}/{length}", part.start, part.end - 1)));
             (part, response)
         }
-        Part::Nothing => {
-            let mut response = HttpResponse::build(StatusCode::RANGE_NOT_SATISFIABLE);
-            return Ok(response.insert_header((CONTENT_RANGE, format!("bytes */{length}"))).finish());
-        }
+        Part::Nothing => return Err(Problem::no_such_range(length)),
     };
     response.insert_header((ACCEPT_RANGES, "bytes")).insert_header((CONTENT_TYPE, ASCIICAST));
     response.insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{}.cast\"", record.id)));

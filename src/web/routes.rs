@@ -113,7 +113,8 @@ pub(super) fn table() -> Vec<Line> {
     ]
 }
 
-/// Adds every route to an app that holds a [`State`](super::state::State) in [`web::Data`].
+/// Adds every route to an app that holds a [`State`](super::state::State) in [`web::Data`]. The last one answers what
+/// asks for no path, as `OPTIONS *` does.
 pub fn configure(cfg: &mut ServiceConfig) {
     let (probes, rest): (Vec<_>, Vec<_>) = table().into_iter().partition(|line| line.access == Access::Probe);
     let rest = web::scope("")
@@ -124,7 +125,8 @@ pub fn configure(cfg: &mut ServiceConfig) {
     let all = web::scope("").wrap(from_fn(headers::secure)).configure(|cfg| add(cfg, probes)).service(rest);
     cfg.app_data(web::JsonConfig::default().limit(BODY_BYTES).error_handler(Problem::from_json))
         .app_data(web::FormConfig::default().limit(BODY_BYTES).error_handler(Problem::from_form))
-        .service(all);
+        .service(all)
+        .default_service(web::to(no_such_route).wrap(from_fn(headers::secure)));
 }
 
 /// Refuses a query, which would be passed over: who asks for a part of a list must not take the whole for it. A

@@ -100,6 +100,8 @@ async fn what_is_not_listed_is_refused_or_not_found() {
         assert_eq!(response.status().as_u16(), token, "{path}");
         problem(response).await;
     }
+    let no_path = ask(to(Method::OPTIONS, "*")).await;
+    assert_eq!(problem(no_path).await["status"], 404);
 }
 
 #[actix_rt::test]

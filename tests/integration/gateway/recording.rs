@@ -98,7 +98,8 @@ fn a_session_is_recorded_served_in_parts_and_verified() {
     assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some(&*whole_length), 0));
     assert_eq!(head.header("content-type"), whole.header("content-type"));
     let beyond = recording(&gateway, &id, &format!("Range: bytes={}-\r\n", whole.body.len()));
-    assert_eq!((beyond.status, beyond.body.len()), (416, 0));
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, Some(&*format!("bytes */{whole_length}"))));
+    assert_eq!(beyond.json()["type"], "/problems/no-such-range");
     assert_eq!(gateway.asks("GET", &format!("/api/v1/sessions/{}/recording", "0".repeat(8)), None).status, 404);
 
     let path = file(&home, &id);
