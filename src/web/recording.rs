@@ -13,7 +13,7 @@ use actix_web::{
     body::SizedStream,
     http::{
         Method,
-        header::{ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, RANGE},
+        header::{ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, IF_RANGE, RANGE},
     },
     web,
 };
@@ -79,9 +79,7 @@ pub async fn recording(
         Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
     }
     let is_head = request.method() == Method::HEAD;
-    // A range is defined for GET only (RFC 9110 §14.2).
-    let asked = request.headers().get(RANGE).filter(|_| !is_head).and_then(|value| value.to_str().ok());
-    let (part, mut response) = match part(asked, length) {
+    let (part, mut response) = match part(asked_range(&request), length) {
         Part::Whole => (0..length, HttpResponse::Ok()),
         Part::Bytes(part) => {
             let mut response = HttpResponse::PartialContent();
@@ -164,6 +162,13 @@ impl Download {
     }
 }
 
+/// Returns the `Range` header if it counts: for `GET` only (RFC 9110 §14.2), and not beside `If-Range`, which asks for
+/// everything unless it names the version that is here (§13.1.5); a recording names none.
+fn asked_range(request: &HttpRequest) -> Option<&str> {
+    let counts = request.method() == Method::GET && !request.headers().contains_key(IF_RANGE);
+    request.headers().get(RANGE).filter(|_| counts)?.to_str().ok()
+}
+
 /// Reads a `Range` header for a file of `length` bytes. Several ranges are ignored, as a server may.
 fn part(header: Option<&str>, length: u64) -> Part {
     let Some((from, to)) = header.and_then(|header| header.strip_prefix("bytes=")?.trim().split_once('-')) else {
@@ -190,6 +195,7 @@ fn part(header: Option<&str>, length: u64) -> Part {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
     use futures_util::StreamExt;
 
     use super::*;
@@ -231,6 +237,20 @@ mod tests {
         let (record, gone) = (record(), io::Error::from(io::ErrorKind::NotFound));
         let told = |own: &str| missing(&record, &NodeId(own.to_owned()), &gone).to_string();
         assert!(told("gw-2").contains("lies on gw-1") && !told("gw-1").contains("gw-1"), "{}", told("gw-1"));
+    }
+
+    #[test]
+    fn a_range_counts_for_get_and_under_no_condition() {
+        let asked = |method: Method, headers: &[(&'static str, &'static str)]| {
+            let request = TestRequest::default().method(method).insert_header(("range", "bytes=0-9"));
+            let request = headers.iter().fold(request, |request, header| request.insert_header(*header));
+            asked_range(&request.to_http_request()).map(str::to_owned)
+        };
+        assert_eq!(asked(Method::GET, &[]).as_deref(), Some("bytes=0-9"));
+        assert_eq!(asked(Method::HEAD, &[]), None);
+        for version in ["\"x\"", "Fri, 02 Jan 2026 03:04:05 GMT"] {
+            assert_eq!(asked(Method::GET, &[("if-range", version)]), None, "{version}");
+        }
     }
 
     #[test]
