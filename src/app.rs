@@ -46,6 +46,8 @@ mod doors;
 mod ending;
 /// The epoch of the node that begins with this start.
 mod epoch;
+/// The first words on standard output.
+mod greeting;
 /// The OpenID Connect provider that users sign in with.
 mod oidc;
 /// Users and tokens.
@@ -68,6 +70,7 @@ mod webhooks;
 
 pub use core_dumps::forbid_core_dumps;
 use epoch::Beginning;
+use greeting::Greeting;
 use reload::Reload;
 pub use selftest::run as selftest;
 use tls::Certificate;
@@ -91,24 +94,26 @@ struct Plan {
     listener: TcpListener,
     loaded: Loaded,
     demo: bool,
+    /// Whether what it says on standard output is JSON.
+    json: bool,
 }
 
-/// Serves until SIGTERM or SIGINT, then shuts down.
+/// Serves until SIGTERM or SIGINT, then shuts down. Says where in text, or in JSON.
 ///
 /// # Errors
 /// Anything that keeps it from serving, as a sentence that says what to do.
-pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
+pub async fn serve(loaded: Loaded, json: bool) -> anyhow::Result<()> {
     let listen = loaded.config.server.listen;
     let listener = TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen}; is another gateway running there? See server.listen"))?;
-    run(loaded.config.clone(), Plan { listener, loaded, demo: false }).await
+    run(loaded.config.clone(), Plan { listener, loaded, demo: false, json }).await
 }
 
 /// Serves with an SSH target of its own and prints a link that signs in once.
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
+pub async fn demo(loaded: Loaded, options: Demo, json: bool) -> anyhow::Result<()> {
     let mut config = loaded.config.clone();
     config.server.listen = options.listen.unwrap_or(config.server.listen);
     let listen = config.server.listen;
@@ -145,7 +150,7 @@ pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
     if config.targets_allow.is_empty() {
         config.targets_allow = private_networks()?;
     }
-    let outcome = run(config, Plan { listener, loaded, demo: true }).await;
+    let outcome = run(config, Plan { listener, loaded, demo: true, json }).await;
     playground.stop();
     if temporary && let Err(error) = fs::remove_dir_all(&data_dir) {
         tracing::warn!(%error, path = %data_dir.display(), "the demo's folder could not be removed");
@@ -226,20 +231,16 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     gateway.audit().note(Deed::of_gateway(Action::GatewayStart, &node, &begun));
     let reload = Reload::new(plan.loaded, config.clone(), certificate.clone());
     let deadline = ending::hear_operators(data_dir, &gateway);
-    if let Some(certificate) = certificate.as_ref().filter(|_| config.server.tls.self_signed) {
-        println!(
-            "Its certificate is its own; trust it in your browser if it shows SHA-256 {}",
-            certificate.fingerprint()
-        );
-    }
-    let public_url = config.server.public_url.as_ref().map(|origin| origin.as_str());
-    println!("Pulsegate is ready: {}", where_to_begin(public_url, scheme, addr, link));
-    if public_url.is_none() && addr.ip().is_unspecified() {
-        println!("It listens on every address of this host; set server.public_url to where browsers find it.");
-    }
-    if is_new {
-        println!("{}", people::HOW_TO_BEGIN);
-    }
+    let own_certificate = certificate.as_ref().filter(|_| config.server.tls.self_signed);
+    let greeting = Greeting {
+        public_url: config.server.public_url.as_ref().map(|origin| origin.as_str()),
+        scheme,
+        listens: addr,
+        link,
+        fingerprint: own_certificate.map(|certificate| certificate.fingerprint()),
+        is_new,
+    };
+    println!("{}", if plan.json { greeting.json().to_string() } else { greeting.text() });
     let outcome = tokio::select! {
         outcome = ending::until_told_to_stop(&gateway, reload) => outcome,
         () = ending::drained(deadline, &gateway) => Ok(()),
@@ -291,21 +292,6 @@ fn server(
     Ok(server.run())
 }
 
-/// Returns the address at which browsers find the gateway, with a link to sign in by: the cookie is valid for that name
-/// only, and the gateway may not answer under another.
-fn where_to_begin(public_url: Option<&str>, scheme: &str, listens: SocketAddr, link: Option<String>) -> String {
-    match (public_url, link) {
-        (Some(url), Some(link)) => format!("{url}{link}"),
-        // An operator who puts a proxy in front looks for the port.
-        (Some(url), None) => format!("{url}, listening on {scheme}://{listens}"),
-        // No browser opens the unspecified address.
-        (None, link) if listens.ip().is_unspecified() => {
-            format!("{scheme}://localhost:{}{}", listens.port(), link.unwrap_or_default())
-        }
-        (None, link) => format!("{scheme}://{listens}{}", link.unwrap_or_default()),
-    }
-}
-
 /// Starts the actors on a thread of their own, which ends with the process and not sooner: a stopped one would drop its
 /// work, and an sqlx connection that is dropped where no runtime is left panics.
 async fn begin(gateway_deps: GatewayDeps) -> anyhow::Result<Gateway> {
@@ -351,24 +337,5 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
         Some(FatalExit::ActorFailed) => 70,
         Some(FatalExit::Fenced) => 75,
         None => 1,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_said_first_is_an_address_that_a_browser_opens() {
-        let told = |public_url, listens: &str, link: Option<&str>| {
-            where_to_begin(public_url, "http", listens.parse().unwrap(), link.map(str::to_owned))
-        };
-        let (public_url, here, link) = (Some("https://ssh.example.org"), "127.0.0.1:8022", Some("/#sign-in=once"));
-        assert_eq!(told(None, here, None), "http://127.0.0.1:8022");
-        assert_eq!(told(None, here, link), "http://127.0.0.1:8022/#sign-in=once");
-        assert_eq!(told(public_url, here, link), "https://ssh.example.org/#sign-in=once");
-        assert_eq!(told(public_url, here, None), "https://ssh.example.org, listening on http://127.0.0.1:8022");
-        assert_eq!(told(None, "0.0.0.0:18443", link), "http://localhost:18443/#sign-in=once");
-        assert_eq!(told(None, "[::]:18443", None), "http://localhost:18443");
     }
 }

@@ -21,12 +21,13 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::read(env::args_os()).unwrap_or_else(|wrong| wrong.exit());
-    start_tracing(cli.json);
+    let json = cli.json;
+    start_tracing(json);
     app::forbid_core_dumps();
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("pulsegate: {error:#}");
+            eprintln!("{}", failure(&error, json));
             ExitCode::from(app::exit_status(&error))
         }
     }
@@ -55,10 +56,16 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Tool(tool) => return Ok(tell(system.block_on(app::look_after(loaded, cli.json, tool))?, cli.json)),
         Command::Selftest => return Ok(tell(system.block_on(app::selftest())?, cli.json)),
-        Command::Demo(options) => system.block_on(app::demo(loaded, options))?,
-        Command::Serve | Command::Check => system.block_on(app::serve(loaded))?,
+        Command::Demo(options) => system.block_on(app::demo(loaded, options, cli.json))?,
+        Command::Serve | Command::Check => system.block_on(app::serve(loaded, cli.json))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns a failure in words, or in JSON as the log lines before it.
+fn failure(error: &anyhow::Error, json: bool) -> String {
+    let sentence = format!("{error:#}");
+    if json { serde_json::json!({ "error": sentence }).to_string() } else { format!("pulsegate: {sentence}") }
 }
 
 /// Prints a command's report and returns its exit code.

@@ -64,7 +64,3 @@ pub async fn nobody_administers(people: &dyn PeopleStore, beside: bool) -> anyho
         Err(error) => Err(error).context("the users cannot be read"),
     }
 }
-
-/// Instructions for the link to the first admin.
-pub const HOW_TO_BEGIN: &str = "Nobody administers this gateway yet. Whoever opens this link first, within 30 minutes, chooses a name \
-    and a password and becomes its admin. Later: start it again, or `pulsegate user add NAME --role admin`.";

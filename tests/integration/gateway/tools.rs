@@ -59,6 +59,18 @@ fn well(data_dir: &Path, args: &[&str]) -> Value {
     answer.json()
 }
 
+#[test]
+fn a_tool_that_fails_says_so_in_json_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let [text, json] = [vec!["user", "list"], vec!["user", "list", "--json"]].map(|args| {
+        let answer = tool(&dir.path().join("data"), &args);
+        assert_eq!((answer.code, &*answer.out), (Some(1), ""), "{}", answer.err);
+        answer.err.lines().last().unwrap().to_owned()
+    });
+    let told: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(told["error"].as_str(), text.strip_prefix("pulsegate: "));
+}
+
 /// Returns the differences that a doctor found: kind and number of sessions.
 fn differences(report: &Value) -> BTreeMap<String, u64> {
     let findings = report["findings"].as_array().unwrap().iter();
