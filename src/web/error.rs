@@ -28,7 +28,7 @@ pub struct Problem {
     status: StatusCode,
     kind: &'static str,
     detail: String,
-    header: Option<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
@@ -36,11 +36,12 @@ impl Problem {
         // The detail may quote the caller's input, and people read it in logs and terminals.
         let seen = |letter: char| if is_visible(letter) { letter } else { char::REPLACEMENT_CHARACTER };
         let detail = detail.into().chars().take(DETAIL_CHARS).map(seen).collect();
-        Self { status, kind, detail, header: None }
+        Self { status, kind, detail, headers: Vec::new() }
     }
 
-    fn with(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self { header: Some((name, value)), ..self }
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     /// 400: the request cannot be understood; `detail` names the place and what is allowed.
@@ -124,6 +125,14 @@ impl Problem {
         let range = HeaderValue::from_str(&format!("bytes */{length}")).unwrap_or(HeaderValue::from_static(""));
         let detail = format!("There are {length} bytes so far, and none of those asked for is among them.");
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "no-such-range", detail).with(header::CONTENT_RANGE, range)
+    }
+
+    /// 426: the WebSocket is of another version than that of RFC 6455.
+    pub fn websocket_version() -> Self {
+        let detail = "This route is a WebSocket of version 13 (RFC 6455).";
+        Self::new(StatusCode::UPGRADE_REQUIRED, "websocket-version", detail)
+            .with(header::UPGRADE, HeaderValue::from_static("websocket"))
+            .with(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
     }
 
     /// 429: too often or too many; try again after `seconds`.
@@ -215,7 +224,7 @@ impl ResponseError for Problem {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
-        if let Some(header) = self.header.clone() {
+        for header in self.headers.clone() {
             response.insert_header(header);
         }
         let body = json!({

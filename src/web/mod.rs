@@ -53,6 +53,8 @@ mod frame_gate;
 mod fuzz;
 /// The gateway's own public keys.
 pub mod gateway_key;
+/// The upgrade to a WebSocket, and its subprotocols.
+mod handshake;
 /// Headers that every response carries.
 pub mod headers;
 /// `/healthz` and `/readyz`.
@@ -103,8 +105,6 @@ pub mod setup;
 pub mod state;
 /// `GET /api/v1/stores`.
 pub mod stores;
-/// The subprotocols that a client may offer at the terminal.
-mod subprotocol;
 /// `/api/v1/targets`.
 pub mod targets;
 /// The terminal's socket.

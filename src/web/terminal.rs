@@ -19,12 +19,11 @@ use super::{
     error::Problem,
     fragments::{Fragments, Joined},
     frame_gate::{FrameGate, Refusal},
-    origin,
+    handshake, origin,
     outlet::{Body, Outlet},
     protocol::{self, BrowserFrame, Fault, GatewayFrame, MAX_FRAME, Mode, SUBPROTOCOL},
     resizes::{self, Resizes},
     state::State,
-    subprotocol,
     terminal_access::{Guard, TerminalAccess},
 };
 use crate::{
@@ -71,7 +70,7 @@ pub async fn terminal(
     caller: Caller,
 ) -> Result<HttpResponse, actix_web::Error> {
     origin::check(&request, &caller.user)?;
-    subprotocol::check(&request)?;
+    handshake::check(&request)?;
     let id: SessionId = id.parse().map_err(|_| Problem::not_found("No session has this id."))?;
     let session = state.gateway.find(id).await.map_err(Problem::from)?;
     let (too_large, outlet) = (Refusal::default(), Outlet::default());
@@ -93,9 +92,7 @@ pub async fn terminal(
         loss: Loss::Broken,
     };
     let response =
-        WsResponseBuilder::new(socket, &request, payload).protocols(&[SUBPROTOCOL]).frame_size(MAX_FRAME).start();
-    let response = response
-        .map_err(|_| Problem::bad_request("This route is a WebSocket: the request must ask for the upgrade."))?;
+        WsResponseBuilder::new(socket, &request, payload).protocols(&[SUBPROTOCOL]).frame_size(MAX_FRAME).start()?;
     Ok(response.map_body(|_, actor| BoxBody::new(Body::new(actor, outlet))))
 }
 

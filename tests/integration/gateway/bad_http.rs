@@ -186,6 +186,26 @@ fn compression_of_frames_is_declined() {
     assert!(answer.starts_with("http/1.1 101 ") && !answer.contains("sec-websocket-extensions"), "{answer}");
 }
 
+#[test]
+fn a_socket_of_another_version_is_told_the_right_one() {
+    let gateway = Gateway::start(Home::new());
+    let addr = gateway.addr;
+    for (version, key, status) in [(8, "dGhlIHNhbXBsZSBub25jZQ==", 426), (13, "abc", 400)] {
+        let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!(
+            "GET /api/v1/sessions/00000000-0000-7000-8000-000000000000/terminal HTTP/1.1\r\nHost: {addr}\r\n\
+             Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://{addr}\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let answer = http::read_head(&mut stream).to_lowercase();
+        assert_eq!(http::status(&answer), status, "{answer}");
+        assert_eq!(answer.contains("\r\nsec-websocket-version: 13\r\n"), status == 426, "{answer}");
+        assert_eq!(answer.contains("\r\nupgrade: websocket\r\n"), status == 426, "{answer}");
+    }
+}
+
 /// Control characters, escapes, reversed text, a formula, a template, markup.
 const HOSTILE: &str = "a\r\nb\x1b[2J\0\u{202e}\u{9b}{{7*7}}=cmd()<img onerror=x>";
 
