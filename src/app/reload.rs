@@ -35,7 +35,9 @@ impl Reload {
                 deed(&told)
             }
             Err(error) => {
-                let told = format!("Nothing was changed: {error:#}.");
+                let told = format!("Nothing was changed: {error:#}");
+                // It may end with a question: whether another key was meant.
+                let told = if told.ends_with(['.', '?']) { told } else { told + "." };
                 tracing::error!("{told}");
                 Deed { outcome: Outcome::Refused, ..deed(&told) }
             }
@@ -70,6 +72,21 @@ mod tests {
         let yaml = format!("node: {{ data_dir: {} }}\nserver: {{ tls: {{ {tls} }} }}\n", dir.display());
         fs::write(&path, yaml).unwrap();
         Config::load(Some(path.as_path()), []).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_that_asks_ends_with_its_question() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let loaded = load(dir.path(), "self_signed: true");
+        let mut reload = Reload::new(loaded.clone(), loaded.config, None);
+        for (yaml, end) in
+            [("nod: {}\n", "did you mean node?"), ("server: { listen: x }\n", "."), ("session: 7\n", ".")]
+        {
+            fs::write(dir.path().join("config.yaml"), yaml).unwrap();
+            let refused = reload.again();
+            assert_eq!(refused.outcome, Outcome::Refused);
+            assert!(refused.detail.ends_with(end) && !refused.detail.ends_with(".."), "{}", refused.detail);
+        }
     }
 
     #[test]

@@ -51,7 +51,12 @@ fn webhooks(config: &Config, report: &mut Report) {
         hold(report, is_name(&hook.name), &[&format!("{path}.name")], || NAME.to_owned());
         let given = !hook.url.as_str().is_empty();
         hold(report, given, &[&format!("{path}.url")], || "must be given".to_owned());
-        file(&hook.secret_file, 0o077, &format!("{path}.secret_file"), report);
+        let secret = format!("{path}.secret_file");
+        if hook.secret_file.as_os_str().is_empty() {
+            hold(report, false, &[&secret], || "must be given".to_owned());
+        } else {
+            file(&hook.secret_file, 0o077, &secret, report);
+        }
         if let Some(first) = names.insert(&hook.name, index) {
             let key = format!("{path}.name");
             hold(report, hook.name.is_empty(), &[&key], || format!("is already the name of webhooks[{first}]"));

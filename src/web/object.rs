@@ -63,13 +63,14 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
 
 /// Describes an error in terms of JSON; serde's own are in terms of Rust.
 pub fn in_words(error: &serde_json::Error) -> String {
-    const WORDS: [(&str, &str); 8] = [
+    const WORDS: [(&str, &str); 9] = [
         ("expected u8", "expected a whole number from 0"),
         ("expected u16", "expected a whole number from 0"),
         ("expected u32", "expected a whole number from 0"),
         ("expected u64", "expected a whole number from 0"),
         ("expected f64", "expected a number"),
         ("expected a sequence", "expected a list"),
+        ("invalid type: floating point", "invalid type: number"),
         ("invalid type: sequence", "invalid type: list"),
         ("invalid type: map", "invalid type: object"),
     ];
@@ -113,6 +114,7 @@ mod tests {
         for (text, words) in [
             ("[80]", "invalid type: list, expected an object at line 1"),
             ("7", "expected an object"),
+            (r#"{"cols":1,"inner":{"rows":1.5}}"#, "invalid type: number `1.5`, expected a whole number from 0"),
             (r#"{"cols":"x"}"#, "expected a number at line 1 column"),
             (r#"{"cols":1,"inner":7}"#, "expected an object at line 1 column"),
             (r#"{"cols":1,"inner":{"rows":-1}}"#, "expected a whole number from 0 at line 1 column"),

@@ -348,7 +348,7 @@ pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     if number.fract() == 0.0 && (0.0..=f64::from(u16::MAX)).contains(&number) {
         return Ok(Some(number as u16));
     }
-    Err(D::Error::invalid_value(Unexpected::Float(number), &"a whole number up to 65535"))
+    Err(D::Error::invalid_value(Unexpected::Other(&number.to_string()), &"a whole number from 0 to 65535"))
 }
 
 fn term(term: Option<String>) -> Result<String, Problem> {

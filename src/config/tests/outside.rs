@@ -48,6 +48,15 @@ fn a_webhook_goes_over_tls_or_stays_on_this_host() {
 }
 
 #[test]
+fn a_webhook_without_address_and_secret_is_told_to_have_them() {
+    let told = mistakes("webhooks: [{ name: a }]\n", &[]);
+    assert_eq!(told.len(), 2, "{told:?}");
+    for key in ["webhooks[0].url", "webhooks[0].secret_file"] {
+        assert!(told.iter().any(|line| line.ends_with(&format!("{key}: must be given"))), "{told:?}");
+    }
+}
+
+#[test]
 fn a_provider_is_described_whole_or_not_at_all() {
     let dir = TempDir::new().unwrap();
     let secret = dir.path().join("secret");
