@@ -58,7 +58,10 @@ impl Stores {
                 }))
             }
             (Ok(None) | Err(_), Some(records)) => records.get(id).await,
-            (Ok(Some(record)), Some(_)) if records_behind => Ok(Some(Record { durable: Durable::Journal, ..record })),
+            (Ok(Some(mut record)), Some(_)) if records_behind => {
+                self.mark_unsettled(std::slice::from_mut(&mut record)).await?;
+                Ok(Some(record))
+            }
             (found, _) => found,
         }
     }
@@ -87,7 +90,7 @@ impl Stores {
             Err(error) => {
                 tracing::warn!(%error, "the records cannot be read; the journal answers for this node");
                 let mut page = self.journal.list(query).await?;
-                page.records.iter_mut().for_each(|record| record.durable = Durable::Journal);
+                self.mark_unsettled(&mut page.records).await?;
                 return Ok((page, Some(RECORDS)));
             }
         };
@@ -98,7 +101,18 @@ impl Stores {
         for ids in shown.chunks(IDS_PER_QUERY) {
             own.records.extend(self.journal.find_many(ids.to_vec()).await?);
         }
+        self.mark_unsettled(&mut own.records).await?;
         Ok((query.merge(page, own), None))
+    }
+
+    /// Marks those of the journal's records that the records may lack as durable in the journal only.
+    async fn mark_unsettled(&self, own: &mut [Record]) -> Result<(), StoreError> {
+        for part in own.chunks_mut(IDS_PER_QUERY) {
+            let unsettled = self.journal.unsettled(part.iter().map(|record| record.id).collect()).await?;
+            let is_unsettled = |record: &&mut Record| unsettled.contains(&record.id);
+            part.iter_mut().filter(is_unsettled).for_each(|record| record.durable = Durable::Journal);
+        }
+        Ok(())
     }
 }
 

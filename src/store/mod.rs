@@ -171,6 +171,9 @@ pub trait Journal: RecordStore {
     /// Removes from the outbox the sessions that the records have at this rank; newer ones stay.
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Returns those of these sessions that are in the outbox. One statement: at most 50 ids.
+    fn unsettled(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<SessionId>, StoreError>>;
+
     /// Counts the sessions in the outbox.
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 

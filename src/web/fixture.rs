@@ -280,6 +280,10 @@ impl Journal for Down {
         down()
     }
 
+    fn unsettled(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<SessionId>, StoreError>> {
+        down()
+    }
+
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         down()
     }

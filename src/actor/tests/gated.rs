@@ -169,6 +169,9 @@ impl Journal for Gated {
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.outbox_remove(settled)
     }
+    fn unsettled(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<SessionId>, StoreError>> {
+        self.store.unsettled(ids)
+    }
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.store.outbox_len()
     }

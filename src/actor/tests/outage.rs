@@ -120,6 +120,32 @@ async fn a_session_that_the_records_do_not_know_closed_is_not_listed_as_open() {
 }
 
 #[actix_rt::test]
+async fn of_each_session_it_is_said_where_its_last_transition_is_durable() {
+    let house = House::with_records().await;
+    let ended = async || {
+        let id = house.open().await;
+        house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+        eventually(async || house.find(id).await.is_closed()).await;
+        id
+    };
+    let before = ended().await;
+    eventually(async || house.records.store.outbox_len().await.unwrap() == 0).await;
+    down(&house, DOWN);
+    let after = ended().await;
+    let said = async |id| {
+        let listing = house.gateway.list(ListQuery { limit: 500, ..ListQuery::default() }).await.unwrap();
+        let listed = listing.sessions.iter().find(|record| record.id == id).unwrap().durable;
+        assert_eq!(house.find(id).await.durable, listed);
+        listed
+    };
+    for unreadable in [false, true] {
+        house.remote.as_ref().unwrap().unreadable.store(unreadable, Ordering::Relaxed);
+        let told = (said(before).await, said(after).await);
+        assert_eq!(told, (Durable::Records, Durable::Journal), "the records cannot be read: {unreadable}");
+    }
+}
+
+#[actix_rt::test]
 async fn what_an_earlier_life_left_in_the_outbox_is_told() {
     let house = House::with_records().await;
     down(&house, DOWN);

@@ -192,6 +192,10 @@ impl Journal for SqliteStore {
         })
     }
 
+    fn unsettled(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<SessionId>, StoreError>> {
+        Box::pin(self.read(rows::select_unsettled(&ids), rows::session_id))
+    }
+
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(async move {
             let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM outbox").fetch_one(self.readers());

@@ -18,6 +18,7 @@ use crate::{
     },
     store::{
         StoreError, Write,
+        sql_list::push_list,
         sql_rows::{Columns, count, word},
     },
 };
@@ -215,6 +216,18 @@ pub fn outbox_remove(part: &[(SessionId, u64)]) -> QueryBuilder<Sqlite> {
          (SELECT o.session_id FROM settled CROSS JOIN outbox o ON o.session_id = settled.id WHERE o.rank_key <= settled.rank)",
     );
     sql
+}
+
+/// Selects which of these sessions are in the outbox.
+pub fn select_unsettled(ids: &[SessionId]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("SELECT session_id FROM outbox WHERE session_id IN (");
+    push_list(&mut sql, ids.iter().map(SessionId::to_string));
+    sql
+}
+
+/// Reads the id of a session.
+pub fn session_id(row: &SqliteRow) -> Result<SessionId, StoreError> {
+    word(row, "session_id")
 }
 
 /// Reads the key of an event.

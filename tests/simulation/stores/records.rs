@@ -217,6 +217,10 @@ impl Journal for Remote {
         })
     }
 
+    fn unsettled(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<SessionId>, StoreError>> {
+        self.ask(move |table| Ok(table.unsettled(&ids)))
+    }
+
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.ask(move |table| Ok(table.outbox_len()))
     }

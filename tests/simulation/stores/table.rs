@@ -320,6 +320,12 @@ impl Table {
         }
     }
 
+    /// Returns those of these sessions that are in the outbox.
+    pub fn unsettled(&self, ids: &[SessionId]) -> Vec<SessionId> {
+        let is_there = |id: &&SessionId| self.outbox.as_ref().is_some_and(|outbox| outbox.contains_key(*id));
+        ids.iter().filter(is_there).copied().collect()
+    }
+
     /// Returns the number of sessions in the outbox.
     pub fn outbox_len(&self) -> u64 {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len() as u64)

@@ -45,7 +45,10 @@ async fn the_outbox_keeps_what_the_records_may_not_have() {
     assert_eq!(store.outbox_page(None, 1).await.unwrap(), std::slice::from_ref(&joined));
     assert_eq!(store.outbox_page(Some(joined.record.id), 10).await.unwrap(), std::slice::from_ref(&other));
     assert_eq!(store.outbox_len().await.unwrap(), 2);
+    let (one, two) = (joined.record.id, other.record.id);
+    assert_eq!(store.unsettled(vec![two, change(3, 1, Status::Active).record.id]).await.unwrap(), [two]);
     store.outbox_remove(vec![key(&other), key(&change(1, 1, Status::Connecting))]).await.unwrap();
+    assert_eq!(store.unsettled(vec![one, two]).await.unwrap(), [one]);
     assert_eq!(store.outbox_page(None, 10).await.unwrap(), std::slice::from_ref(&joined), "a newer rank stays");
     store.outbox_remove(vec![key(&joined)]).await.unwrap();
     assert_eq!(store.outbox_page(None, 10).await.unwrap(), []);

@@ -65,8 +65,12 @@ fn built() -> Vec<String> {
     let next = AuditQuery { before: Some(9), ..in_time };
     let advance = rows::advances(&[&only]).pop().unwrap().1.sql().as_str().to_owned();
     let some = format!("{}?, ?)", sign_in_sql::SOME);
-    let of_journal =
-        [rows::known_events(&events), rows::select_outbox(Some(only.id), 50), rows::outbox_remove(&settled)];
+    let of_journal = [
+        rows::known_events(&events),
+        rows::select_outbox(Some(only.id), 50),
+        rows::select_unsettled(&[only.id; 2]),
+        rows::outbox_remove(&settled),
+    ];
     let of_log = [by_actor, by_action, by_both, next].map(|query| audit::select(&query));
     let built = of_journal.into_iter().chain(of_log).map(QueryBuilder::into_string);
     built.chain([advance, some]).collect()
