@@ -219,8 +219,8 @@ pub trait LiveStore: Send + Sync + 'static {
         })
     }
 
-    /// Returns the records of one node with these ids that are open, in no order; `last_seen_at` may be older than the
-    /// newest beat.
+    /// Returns the records of one node with these ids, in no order: ended ones too for as long as the view remembers
+    /// more than their end; `last_seen_at` may be older than the newest beat. That one is missing proves nothing.
     fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let mut open = self.open_of(node).await?;

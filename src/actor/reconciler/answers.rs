@@ -131,7 +131,9 @@ impl Question<'_> {
         }
         if !unread.is_empty() {
             let found = timed(slowest, stores.live.find_many_of(self.node.clone(), unread)).await?;
-            answers.extend(found.into_iter().filter(|record| record.epoch < self.epoch).map(whole));
+            // What ended since the ranks were read is no longer shown.
+            let is_shown = |record: &Record| !record.is_closed() && record.epoch < self.epoch;
+            answers.extend(found.into_iter().filter(is_shown).map(whole));
         }
         Ok(answers)
     }

@@ -22,7 +22,8 @@ macro_rules! shared_record_promises {
 macro_rules! shared_live_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::sharing:
-            a_fenced_node_shows_nothing_new, a_lease_moves_with_every_renewal, commands_reach_the_node);
+            a_fenced_node_shows_nothing_new, what_ended_is_remembered_whole, a_lease_moves_with_every_renewal,
+            commands_reach_the_node);
     };
 }
 
@@ -161,6 +162,19 @@ pub fn a_fenced_node_shows_nothing_new<S: LiveStore, G>(fresh: Fresh<S, G>) {
         assert_eq!(store.open_of(node()).await.unwrap(), [born(6, 3, 1, Status::Active)]);
         let refused = store.renew_lease(UtcMicros(9)).await;
         assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
+    });
+}
+
+pub fn what_ended_is_remembered_whole<S: LiveStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let (open, ended) = (born(5, 1, 1, Status::Active), born(5, 2, 2, Status::Closed));
+        store.apply(vec![open.clone(), born(5, 2, 1, Status::Active)]).await.unwrap();
+        store.apply(vec![ended.clone()]).await.unwrap();
+        assert_eq!(store.one_of(node(), ended.id).await.unwrap().as_ref(), Some(&ended));
+        let mut found = store.find_many_of(node(), vec![ended.id, open.id]).await.unwrap();
+        found.sort_by_key(|record| record.id);
+        assert_eq!(found, [open, ended]);
     });
 }
 

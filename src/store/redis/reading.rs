@@ -1,4 +1,4 @@
-//! Reads the open sessions of the view and skips entries that no gateway wrote. Knows no write.
+//! Reads the sessions of the view and skips entries that no gateway wrote. Knows no write.
 
 use std::collections::BTreeSet;
 
@@ -32,16 +32,15 @@ impl View {
     pub(super) async fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> Result<Vec<Record>, StoreError> {
         let mut connection = self.pool.connection().await.map_err(failure)?;
         let reading = async {
-            let mut open = Vec::new();
+            let mut found = Vec::new();
             for part in ids.chunks(PER_CALL) {
                 let listed = part.iter().map(|id| (*id, 0.0)).collect();
-                self.read_sessions(&mut connection, &node, listed, &mut open).await?;
+                self.read_sessions(&mut connection, &node, listed, &mut found).await?;
             }
-            open.retain(|record: &Record| !record.is_closed());
-            Ok(open)
+            Ok(found)
         };
-        let open = reading.await;
-        connection.settle(open)
+        let found = reading.await;
+        connection.settle(found)
     }
 
     pub(super) async fn one_of(&self, node: NodeId, id: SessionId) -> Result<Option<Record>, StoreError> {

@@ -175,6 +175,20 @@ impl LiveStore for View {
         async move { self.way.carry(move || Ok(server.open())).await }.boxed()
     }
 
+    fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        let server = self.server.clone();
+        let knows = move || {
+            let holdings = server.holdings();
+            let known = ids.iter().filter_map(|id| holdings.sessions.get(id)).filter(|record| record.node == node);
+            Ok(known.map(|record| holdings.seen(record)).collect())
+        };
+        async move { self.way.carry(knows).await }.boxed()
+    }
+
+    fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        async move { Ok(self.find_many_of(node, vec![id]).await?.pop()) }.boxed()
+    }
+
     fn is_closed(&self, _: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
         let server = self.server.clone();
         let knows = move || Ok(server.holdings().sessions.get(&id).is_some_and(Record::is_closed));
@@ -250,10 +264,12 @@ impl Holdings {
 
     fn open(&self) -> Vec<Record> {
         let open = self.sessions.values().filter(|record| !record.is_closed());
-        open.map(|record| {
-            let last_seen_at = record.last_seen_at.max(self.beats.get(&record.id).copied());
-            Record { last_seen_at, ..record.clone() }
-        })
-        .collect()
+        open.map(|record| self.seen(record)).collect()
+    }
+
+    /// Returns `record` with the time of its newest beat.
+    fn seen(&self, record: &Record) -> Record {
+        let last_seen_at = record.last_seen_at.max(self.beats.get(&record.id).copied());
+        Record { last_seen_at, ..record.clone() }
     }
 }
