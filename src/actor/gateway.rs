@@ -35,10 +35,14 @@ use crate::{
 
 /// The gateway's request and answer types.
 mod answers;
+/// The open sessions of the other nodes, as the live view shows them.
+mod elsewhere;
 /// The evidence behind a session's status.
 mod evidence;
 /// The other nodes: their sessions, their labels, and the requests sent to them.
 mod neighbours;
+/// Sessions as the records and the live view know them together.
+mod overlay;
 /// The phases of a gateway's life, from its start to its shutdown.
 mod phase;
 /// The questions to the recorder.
@@ -54,6 +58,8 @@ pub use phase::Phase;
 pub use start::{FatalExit, GatewayDeps};
 pub use trial::{Failure, Found};
 
+use elsewhere::Elsewhere;
+
 /// A handle to the actors: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Gateway {
@@ -64,6 +70,7 @@ pub struct Gateway {
     phase: watch::Sender<Phase>,
     pub(super) reconciler: Mailbox<ReconcilerMessage>,
     seen: watch::Receiver<Arc<Snapshot>>,
+    elsewhere: Elsewhere,
     deliveries: WebhookDeliveries,
 }
 
@@ -149,7 +156,7 @@ impl Gateway {
             let open = self.ask(RegistryMessage::OpenHere).await?;
             let as_of = clock::utc();
             let page = query.page(open);
-            return Ok(Listing { sessions: page.records, next: page.next, as_of, degraded: self.degraded(None) });
+            return Ok(Listing { sessions: page.records, next: page.next, as_of, degraded: self.degraded(&[]) });
         }
         self.list_all(query).await
     }
@@ -261,8 +268,8 @@ impl Gateway {
         placing.await.map_err(|_| GatewayError::Failed)?
     }
 
-    fn degraded(&self, unasked: Option<&'static str>) -> Vec<&'static str> {
-        self.stores.names().into_iter().filter(|&store| !self.is_up(store) || unasked == Some(store)).collect()
+    fn degraded(&self, unasked: &[&'static str]) -> Vec<&'static str> {
+        self.stores.names().into_iter().filter(|&store| !self.is_up(store) || unasked.contains(&store)).collect()
     }
 
     /// Whether a store accepted the last write.

@@ -1,8 +1,11 @@
 //! The stores of this node, and the choice of the one that answers a query. Writes nothing: the registry does.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use crate::{
@@ -113,6 +116,17 @@ impl Stores {
             part.iter_mut().filter(is_unsettled).for_each(|record| record.durable = Durable::Journal);
         }
         Ok(())
+    }
+
+    /// Returns those of these sessions that the records have.
+    pub async fn recorded(&self, ids: &[SessionId]) -> Result<HashMap<SessionId, Record>, StoreError> {
+        let mut recorded = HashMap::new();
+        let Some(records) = &self.records else { return Ok(recorded) };
+        for ids in ids.chunks(IDS_PER_QUERY) {
+            let found = records.find_many(ids.to_vec()).await?;
+            recorded.extend(found.into_iter().map(|record| (record.id, record)));
+        }
+        Ok(recorded)
     }
 }
 

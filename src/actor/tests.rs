@@ -45,6 +45,8 @@ mod leaving;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]
+mod overlay;
+#[cfg(test)]
 mod sweep;
 #[cfg(test)]
 mod typing;

@@ -10,6 +10,8 @@ pub use birth::Birth;
 mod birth;
 /// The last version of a record.
 mod end;
+/// A record as two stores know it together.
+mod overlay;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)+ }) => {

@@ -64,18 +64,36 @@ impl ListQuery {
         !self.statuses.is_empty() && !self.statuses.contains(&Status::Closed)
     }
 
+    /// Whether open sessions are asked for.
+    pub fn asks_for_open(&self) -> bool {
+        self.statuses.is_empty() || self.statuses.iter().any(|status| *status != Status::Closed)
+    }
+
     /// Cuts the page out of `records`, which hold at least every match.
     pub fn page(&self, records: impl IntoIterator<Item = Record>) -> Page {
-        let place = |record: &Record| self.sort.position(record);
-        let beyond =
-            |at: Position| self.after.is_none_or(|after| if self.sort.ascending { at > after } else { at < after });
-        let matching = records.into_iter().filter(|record| self.matches(record) && beyond(place(record)));
-        let mut records: Vec<Record> = matching.collect();
-        records.sort_by_key(|record| place(record));
+        self.arrange(records.into_iter().filter(|record| self.matches(record)), [None, None])
+    }
+
+    /// Makes a page of matches that two pages brought, in their order. It reaches as far as both do: behind the end of
+    /// the shorter one, the rows of that one are not known.
+    pub fn arrange(&self, matches: impl IntoIterator<Item = Record>, ends: [Option<Position>; 2]) -> Page {
+        let ends = ends.into_iter().flatten();
+        let end = if self.sort.ascending { ends.min() } else { ends.max() };
+        let mut records: Vec<Record> = matches.into_iter().filter(|record| self.spans(end, record)).collect();
+        records.sort_by_key(|record| self.sort.position(record));
         if !self.sort.ascending {
             records.reverse();
         }
-        self.cut(records)
+        let mut page = self.cut(records);
+        page.next = page.next.or(end);
+        page
+    }
+
+    /// Whether a record has its place behind the page before, and not behind `end`.
+    pub fn spans(&self, end: Option<Position>, record: &Record) -> bool {
+        let at = self.sort.position(record);
+        let is_behind = |other: Position| if self.sort.ascending { at > other } else { at < other };
+        self.after.is_none_or(is_behind) && !end.is_some_and(is_behind)
     }
 
     /// Returns the page at the beginning of `records`; one record more than the page means that another page follows.
@@ -87,11 +105,8 @@ impl ListQuery {
         Page { records, next }
     }
 
-    /// Merges the same page of two stores: of one session the higher rank counts. The result reaches as far as both
-    /// pages do: behind the end of the shorter one, the rows of that store are not known.
+    /// Merges the same page of two stores: of one session the higher rank counts.
     pub fn merge(&self, one: Page, other: Page) -> Page {
-        let ends = one.next.into_iter().chain(other.next);
-        let end = if self.sort.ascending { ends.min() } else { ends.max() };
         let mut joined: HashMap<SessionId, Record> = HashMap::new();
         for record in one.records.into_iter().chain(other.records) {
             let record = match joined.remove(&record.id) {
@@ -100,10 +115,7 @@ impl ListQuery {
             };
             joined.insert(record.id, record);
         }
-        let is_known = |at: Position| end.is_none_or(|end| if self.sort.ascending { at <= end } else { at >= end });
-        let mut page = self.page(joined.into_values().filter(|record| is_known(self.sort.position(record))));
-        page.next = page.next.or(end);
-        page
+        self.arrange(joined.into_values().filter(|record| self.matches(record)), [one.next, other.next])
     }
 }
 

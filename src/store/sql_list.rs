@@ -4,7 +4,6 @@
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use super::{ListQuery, SortKey};
-use crate::core::record::Status;
 
 /// A set of sessions that has an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,14 +21,13 @@ pub enum SessionSet {
 /// Returns the sets that leave the fewest rows to read: the few open sessions, then one user's, then one target's, then
 /// everything.
 pub fn looked_at(query: &ListQuery) -> Vec<SessionSet> {
-    let asks_for_open = query.statuses.is_empty() || query.statuses.iter().any(|status| *status != Status::Closed);
     if query.asks_for_open_only() {
         vec![SessionSet::Open]
     } else if query.user.is_some() {
         vec![SessionSet::OfUser]
     } else if query.target.is_some() {
         vec![SessionSet::OfTarget]
-    } else if asks_for_open {
+    } else if query.asks_for_open() {
         vec![SessionSet::Open, SessionSet::Closed]
     } else {
         vec![SessionSet::Closed]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Gateway, GatewayError, unreadable};
+use super::{Gateway, GatewayError, overlay::Known, unreadable};
 use crate::{
     actor::{clock, registry::RegistryMessage, session::SessionMessage},
     core::{
@@ -93,26 +93,8 @@ impl Gateway {
 
     /// Returns the evidence for a session that is not open on this node, from the stores.
     async fn why_elsewhere(&self, id: SessionId) -> Result<Option<Why>, GatewayError> {
-        let recorded = self.stores.get(id, self.records_behind()).await;
-        let known = recorded.as_ref().ok().and_then(Option::as_ref);
-        // Signs of life reach the live view at once and the records rarely.
-        let shown = match known {
-            Some(record) if record.is_closed() || record.node == self.deps.settings.node => None,
-            Some(record) => self.stores.live.one_of(record.node.clone(), id).await.ok().flatten(),
-            None if recorded.is_err() => self.shown(id).await,
-            None => None,
-        };
-        let (record, unread) = match (recorded, shown) {
-            (Ok(Some(recorded)), Some(shown)) => {
-                let last_seen_at = recorded.last_seen_at.max(shown.last_seen_at);
-                (Record { last_seen_at, ..recorded.join(shown) }, false)
-            }
-            (Ok(Some(recorded)), None) => (recorded, false),
-            (Err(_), Some(shown)) => (shown, true),
-            (Ok(None), _) => return Ok(None),
-            (Err(error), None) => return Err(unreadable(error)),
-        };
-        let mut why = Why::of_record(record);
+        let Some(Known { session, unread }) = self.known(id).await? else { return Ok(None) };
+        let mut why = Why::of_record(session);
         self.label(std::slice::from_mut(&mut why.session));
         why.history = match self.stores.history(id).await {
             Ok(history) => history,

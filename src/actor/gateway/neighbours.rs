@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Ended, Gateway, GatewayError, Listing, NodeReport, unreadable};
+use super::{Ended, Gateway, GatewayError, NodeReport, overlay::OPEN, unreadable};
 use crate::{
     actor::{
         clock,
@@ -15,7 +15,7 @@ use crate::{
     },
     core::{
         neighbours::Standing,
-        record::{EndReason, NodeId, Record, SessionId, Status},
+        record::{EndReason, NodeId, Record, SessionId},
     },
     store::{Command, ListQuery, StoreError},
 };
@@ -26,39 +26,10 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 /// Interval at which the end is checked for.
 const CONFIRM_EVERY: Duration = Duration::from_millis(20);
 
-/// Store pages read for one listing at most: if a label decides, a page may hold few rows that match.
-const MAX_READS: usize = 20;
-
 /// Rows per page when all open sessions are read.
 const PAGE_ROWS: u32 = 500;
 
-/// The statuses of an open session in a store.
-const OPEN: [Status; 3] = [Status::Connecting, Status::Active, Status::Detached];
-
 impl Gateway {
-    /// Lists from the records, updated with this node's newer state and with the labels of lost nodes.
-    pub(super) async fn list_all(&self, query: ListQuery) -> Result<Listing, GatewayError> {
-        let statuses = query.statuses.clone();
-        let mut query = stored(query);
-        let (mut sessions, mut unasked, wanted) = (Vec::new(), None, query.limit.max(1) as usize);
-        for _ in 0..MAX_READS {
-            let (page, away) = self.stores.list(query.clone(), self.records_behind()).await.map_err(unreadable)?;
-            unasked = unasked.or(away);
-            let records = page.records;
-            let mut fresh = self.ask(|reply| RegistryMessage::Refresh { records, reply }).await?;
-            self.label(&mut fresh);
-            // A record that changed between the two reads may no longer match the query.
-            sessions
-                .extend(fresh.into_iter().filter(|record| statuses.is_empty() || statuses.contains(&record.status)));
-            query.after = page.next;
-            query.limit = u32::try_from(wanted - sessions.len().min(wanted)).unwrap_or(1);
-            if query.after.is_none() || query.limit == 0 {
-                break;
-            }
-        }
-        Ok(Listing { sessions, next: query.after, as_of: clock::utc(), degraded: self.degraded(unasked) })
-    }
-
     /// Labels the sessions of lost nodes as lost.
     pub(super) fn label(&self, records: &mut [Record]) {
         let (now, seen) = (clock::instant(), self.seen.borrow().clone());
@@ -99,49 +70,15 @@ impl Gateway {
 
     /// Finds a session that is not open on this node.
     pub(super) async fn find_elsewhere(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
-        let mut found = self.known(id).await?;
-        if let Some(record) = &mut found {
-            self.label(std::slice::from_mut(record));
-        }
+        let mut found = self.known(id).await?.map(|known| known.session);
+        self.label(found.as_mut_slice());
         Ok(found)
-    }
-
-    /// Reads a session from the records; if they are down, from the live view, unless this node knows that it is over.
-    async fn known(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
-        let unsure = self.are_records_away() && !self.is_over_here(id).await;
-        if unsure && let Some(shown) = self.shown(id).await {
-            return Ok(Some(shown));
-        }
-        match self.stores.get(id, self.records_behind()).await {
-            Ok(found) => Ok(found),
-            // The live view was asked already.
-            Err(error) if unsure => Err(unreadable(error)),
-            Err(error) => self.shown(id).await.map(Some).ok_or_else(|| unreadable(error)),
-        }
-    }
-
-    /// Whether this node's journal has its close, which is final.
-    async fn is_over_here(&self, id: SessionId) -> bool {
-        self.stores.journal.get(id).await.ok().flatten().is_some_and(|own| own.is_closed())
     }
 
     /// Whether separate records exist and are known to be down: a store that hangs would report it only after the
     /// caller has given up.
-    fn are_records_away(&self) -> bool {
+    pub(super) fn are_records_away(&self) -> bool {
         self.stores.records.is_some() && !self.is_up(RECORDS)
-    }
-
-    /// Returns a session of another node as the live view shows it, or remembers its end. The view is asked per known
-    /// node first, and read as a whole for a session of a node not seen yet.
-    pub(super) async fn shown(&self, id: SessionId) -> Option<Record> {
-        let seen = self.seen.borrow().clone();
-        for (node, ..) in seen.states(clock::instant()) {
-            if let Some(shown) = self.stores.live.one_of(node.clone(), id).await.ok()? {
-                return Some(shown);
-            }
-        }
-        let open = self.stores.live.open().await.ok()?;
-        open.into_iter().find(|shown| shown.id == id && shown.node != *self.node())
     }
 
     /// Asks the node that serves a session to end it, and returns once it has.
@@ -151,7 +88,7 @@ impl Gateway {
         reason: EndReason,
         detail: String,
     ) -> Result<Ended, GatewayError> {
-        let found = self.known(id).await?;
+        let found = self.known(id).await?.map(|known| known.session);
         let own = &self.deps.settings.node;
         let Some(node) = found.filter(|record| !record.is_closed() && record.node != *own).map(|record| record.node)
         else {
@@ -180,8 +117,8 @@ impl Gateway {
         }
     }
 
-    /// Whether the records have the close, or if those are down the live view has it. Its absence from both proves
-    /// nothing.
+    /// Whether the records have the close, or the live view has it: its node may not reach the records. Its absence
+    /// from both proves nothing.
     async fn is_closed_there(&self, node: &NodeId, id: SessionId) -> bool {
         if self.are_records_away()
             && let Ok(is_closed) = self.stores.live.is_closed(node.clone(), id).await
@@ -192,10 +129,8 @@ impl Gateway {
             Some(records) => records.get(id).await,
             None => Ok(None),
         };
-        match recorded {
-            Ok(record) => record.is_some_and(|record| record.is_closed()),
-            Err(_) => self.stores.live.is_closed(node.clone(), id).await.unwrap_or(false),
-        }
+        recorded.ok().flatten().is_some_and(|record| record.is_closed())
+            || self.is_up(LIVE) && self.stores.live.is_closed(node.clone(), id).await.unwrap_or(false)
     }
 
     /// Returns how many entries of the live view were ignored because no node of these records wrote them.
@@ -246,14 +181,4 @@ impl Gateway {
         self.reconciler.tell(message).map_err(|_| GatewayError::Overloaded)?;
         swept.await.map_err(|_| GatewayError::Failed)?.map_err(unreadable)
     }
-}
-
-/// Rewrites a query for a store, which knows no lost sessions, only open ones.
-fn stored(mut query: ListQuery) -> ListQuery {
-    if query.statuses.contains(&Status::Lost) {
-        query
-            .statuses
-            .extend(OPEN.iter().filter(|status| !query.statuses.contains(status)).copied().collect::<Vec<_>>());
-    }
-    query
 }

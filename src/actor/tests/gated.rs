@@ -1,9 +1,12 @@
 //! The stores of the actors' tests: real ones, with records that a test can hold back and make fail, and a live view
 //! that counts its calls.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -178,16 +181,31 @@ impl Journal for Gated {
 }
 
 /// The in-memory live view, with the number of full reads and the greatest number of sessions that one batch closed.
+/// It remembers ended sessions whole, as one that nodes share does.
 #[derive(Default)]
 pub struct Counted {
     view: MemoryLive,
+    ended: Mutex<HashMap<SessionId, Record>>,
     pub read: AtomicUsize,
+    /// Number of single reads.
+    pub looked: AtomicUsize,
     pub most_closes: AtomicUsize,
+    /// Whether full reads fail.
+    pub unreadable: AtomicBool,
+}
+
+impl Counted {
+    fn remembered(&self, node: &NodeId, ids: &[SessionId]) -> Vec<Record> {
+        let ended = self.ended.lock().unwrap();
+        ids.iter().filter_map(|id| ended.get(id)).filter(|record| record.node == *node).cloned().collect()
+    }
 }
 
 impl LiveStore for Counted {
     fn apply(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.most_closes.fetch_max(batch.iter().filter(|record| record.is_closed()).count(), Ordering::Relaxed);
+        let ended: Vec<&Record> = batch.iter().filter(|record| record.is_closed()).collect();
+        self.most_closes.fetch_max(ended.len(), Ordering::Relaxed);
+        self.ended.lock().unwrap().extend(ended.into_iter().map(|record| (record.id, record.clone())));
         self.view.apply(batch)
     }
     fn beat(&self, beats: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -198,16 +216,28 @@ impl LiveStore for Counted {
     }
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.read.fetch_add(1, Ordering::Relaxed);
+        if self.unreadable.load(Ordering::Relaxed) {
+            return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
+        }
         self.view.open()
     }
     fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {
         self.view.ranks_of(node)
     }
     fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.view.find_many_of(node, ids)
+        async move {
+            let ended = self.remembered(&node, &ids);
+            Ok(self.view.find_many_of(node, ids).await?.into_iter().chain(ended).collect())
+        }
+        .boxed()
     }
     fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.view.one_of(node, id)
+        self.looked.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let ended = self.remembered(&node, &[id]).pop();
+            Ok(self.view.one_of(node, id).await?.or(ended))
+        }
+        .boxed()
     }
     fn is_closed(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.view.is_closed(node, id)

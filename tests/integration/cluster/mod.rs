@@ -20,6 +20,7 @@ mod evidence;
 mod fence;
 mod flushed;
 mod labels;
+mod overlay;
 mod sign_in;
 mod sign_ins;
 mod sweep;

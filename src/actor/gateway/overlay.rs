@@ -1,0 +1,173 @@
+//! What the records say of sessions, overlaid with what is known sooner: by this node's registry of its own, by the
+//! live view of those of other nodes. The one place for a list, a single session and its evidence. Judges no node.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{
+    Gateway, GatewayError, Listing,
+    elsewhere::{Shown, patiently},
+    unreadable,
+};
+use crate::{
+    actor::{
+        clock,
+        registry::RegistryMessage,
+        stores::{LIVE, RECORDS},
+    },
+    core::record::{NodeId, Record, SessionId, Status},
+    store::{ListQuery, Page},
+};
+
+/// Store pages read for one listing at most: if a label decides, a page may hold few rows that match.
+const MAX_READS: usize = 20;
+
+/// The statuses of an open session in a store.
+pub(super) const OPEN: [Status; 3] = [Status::Connecting, Status::Active, Status::Detached];
+
+/// A session that is not open on this node.
+pub(super) struct Known {
+    /// The session, as the records and the live view know it together.
+    pub session: Record,
+    /// Whether the records were not asked or did not answer.
+    pub unread: bool,
+}
+
+impl Gateway {
+    /// Lists from the records, updated with the newer state of this node's sessions and of those in the live view, and
+    /// with the labels of lost nodes.
+    pub(super) async fn list_all(&self, query: ListQuery) -> Result<Listing, GatewayError> {
+        let statuses = query.statuses.clone();
+        let mut query = stored(query);
+        let (mut sessions, wanted, mut unasked) = (Vec::new(), query.limit.max(1) as usize, Vec::<&'static str>::new());
+        for _ in 0..MAX_READS {
+            let (page, away) = self.stores.list(query.clone(), self.records_behind()).await.map_err(unreadable)?;
+            unasked.extend(away);
+            let mut page = self.current(&query, page, &mut unasked).await?;
+            self.label(&mut page.records);
+            // A record that changed between the two reads may no longer match the query.
+            let matches = |record: &Record| statuses.is_empty() || statuses.contains(&record.status);
+            sessions.extend(page.records.into_iter().filter(matches));
+            query.after = page.next;
+            query.limit = u32::try_from(wanted - sessions.len().min(wanted)).unwrap_or(1);
+            if query.after.is_none() || query.limit == 0 {
+                break;
+            }
+        }
+        Ok(Listing { sessions, next: query.after, as_of: clock::utc(), degraded: self.degraded(&unasked) })
+    }
+
+    /// Returns a page of the records as it is now. Each session has its place by what is shown of it: one that has
+    /// moved since it was stored is moved, and one that the records lack is added. Adds the live view to `unasked` if it
+    /// could not be asked.
+    async fn current(
+        &self,
+        query: &ListQuery,
+        Page { records, next }: Page,
+        unasked: &mut Vec<&'static str>,
+    ) -> Result<Page, GatewayError> {
+        let records = self.ask(|reply| RegistryMessage::Refresh { records, reply }).await?;
+        let shared = self.stores.records.is_some() && query.asks_for_open();
+        if !shared {
+            return Ok(Page { records, next });
+        }
+        let shown = self.shown_beside(&records, unasked).await;
+        let overlaid = |record: Record| {
+            let shown = shown.get(&record.id).cloned();
+            Record::overlaid(Some(record), shown)
+        };
+        let records: Vec<Record> = records.into_iter().filter_map(overlaid).collect();
+        let listed: HashSet<SessionId> = records.iter().map(|record| record.id).collect();
+        let is_missing =
+            |record: &&Record| !listed.contains(&record.id) && query.spans(next, record) && query.matches(record);
+        let missing = shown.values().filter(is_missing).cloned();
+        let more = query.arrange(missing, [None, None]);
+        let added = self.confirmed(more.records, unasked.contains(&RECORDS)).await?;
+        Ok(query.arrange(records.into_iter().chain(added), [next, more.next]))
+    }
+
+    /// Returns what the live view shows of other nodes' sessions, and what it remembers of those of these records that
+    /// are open in the records and not in the view.
+    async fn shown_beside(&self, records: &[Record], unasked: &mut Vec<&'static str>) -> Shown {
+        if !self.is_up(LIVE) {
+            return Shown::default();
+        }
+        let Some(shown) = self.elsewhere.shown(self.stores.live.as_ref(), self.node()).await else {
+            unasked.push(LIVE);
+            return Shown::default();
+        };
+        let mut missing: BTreeMap<&NodeId, Vec<SessionId>> = BTreeMap::new();
+        let open = records.iter().filter(|record| !record.is_closed() && record.node != *self.node());
+        for record in open.filter(|record| !shown.contains_key(&record.id)) {
+            missing.entry(&record.node).or_default().push(record.id);
+        }
+        if missing.is_empty() {
+            return shown;
+        }
+        let mut all = (*shown).clone();
+        for (node, ids) in missing {
+            match patiently(self.stores.live.find_many_of(node.clone(), ids)).await {
+                Some(found) => all.extend(found.into_iter().map(|record| (record.id, record))),
+                None => unasked.push(LIVE),
+            }
+        }
+        all.into()
+    }
+
+    /// Returns sessions that a page of the records lacks as the records have them, unless these cannot be read: they
+    /// may be over there, or be on another page of theirs.
+    async fn confirmed(&self, more: Vec<Record>, unread: bool) -> Result<Vec<Record>, GatewayError> {
+        let ids: Vec<SessionId> = more.iter().filter(|_| !unread).map(|record| record.id).collect();
+        let mut recorded = self.stores.recorded(&ids).await.map_err(unreadable)?;
+        let confirmed = |record: Record| Record::overlaid(recorded.remove(&record.id), Some(record));
+        Ok(more.into_iter().filter_map(confirmed).collect())
+    }
+
+    /// Returns a session that is not open on this node, unless neither the records nor the live view know it.
+    pub(super) async fn known(&self, id: SessionId) -> Result<Option<Known>, GatewayError> {
+        let told = |shown: Record| Record::overlaid(None, Some(shown)).map(|session| Known { session, unread: true });
+        let unsure = self.are_records_away() && !self.is_over_here(id).await;
+        if unsure && let Some(shown) = self.shown(id).await {
+            return Ok(told(shown));
+        }
+        let recorded = match self.stores.get(id, self.records_behind()).await {
+            Ok(recorded) => recorded,
+            // The live view was asked already.
+            Err(error) if unsure => return Err(unreadable(error)),
+            Err(error) => return self.shown(id).await.map(told).ok_or_else(|| unreadable(error)),
+        };
+        let shown = match &recorded {
+            _ if unsure || self.stores.records.is_none() || !self.is_up(LIVE) => None,
+            Some(record) if record.is_closed() || record.node == *self.node() => None,
+            Some(record) => patiently(self.stores.live.one_of(record.node.clone(), id)).await.flatten(),
+            None => self.shown(id).await,
+        };
+        Ok(Record::overlaid(recorded, shown).map(|session| Known { session, unread: false }))
+    }
+
+    /// Whether this node's journal has its close, which is final.
+    async fn is_over_here(&self, id: SessionId) -> bool {
+        self.stores.journal.get(id).await.ok().flatten().is_some_and(|own| own.is_closed())
+    }
+
+    /// Returns a session of another node as the live view shows it, or remembers its end. The view is asked per known
+    /// node first, and read as a whole for a session of a node not seen yet.
+    async fn shown(&self, id: SessionId) -> Option<Record> {
+        let seen = self.seen.borrow().clone();
+        for (node, ..) in seen.states(clock::instant()) {
+            if let Some(shown) = patiently(self.stores.live.one_of(node.clone(), id)).await? {
+                return Some(shown);
+            }
+        }
+        self.elsewhere.shown(self.stores.live.as_ref(), self.node()).await?.get(&id).cloned()
+    }
+}
+
+/// Rewrites a query for a store, which knows no lost sessions, only open ones.
+fn stored(mut query: ListQuery) -> ListQuery {
+    if query.statuses.contains(&Status::Lost) {
+        query
+            .statuses
+            .extend(OPEN.iter().filter(|status| !query.statuses.contains(status)).copied().collect::<Vec<_>>());
+    }
+    query
+}
