@@ -15,7 +15,7 @@ use crate::{
         stores::{LIVE, RECORDS},
     },
     core::record::{NodeId, Record, SessionId, Status},
-    store::{ListQuery, Page},
+    store::{ListQuery, Page, SortKey},
 };
 
 /// Store pages read for one listing at most: if a label decides, a page may hold few rows that match.
@@ -67,10 +67,13 @@ impl Gateway {
     ) -> Result<Page, GatewayError> {
         let records = self.ask(|reply| RegistryMessage::Refresh { records, reply }).await?;
         let shared = self.stores.records.is_some() && query.asks_for_open();
-        if !shared {
+        // The others stay in their place from open to end.
+        let moves = query.sort.by == SortKey::LastSeenAt && query.asks_for_open();
+        if !shared && !moves {
             return Ok(Page { records, next });
         }
-        let shown = self.shown_beside(&records, unasked).await;
+        let own = if moves { self.ask(RegistryMessage::OpenHere).await? } else { Vec::new() };
+        let shown = if shared { self.shown_beside(&records, unasked).await } else { Shown::default() };
         let overlaid = |record: Record| {
             let shown = shown.get(&record.id).cloned();
             Record::overlaid(Some(record), shown)
@@ -79,7 +82,7 @@ impl Gateway {
         let listed: HashSet<SessionId> = records.iter().map(|record| record.id).collect();
         let is_missing =
             |record: &&Record| !listed.contains(&record.id) && query.spans(next, record) && query.matches(record);
-        let missing = shown.values().filter(is_missing).cloned();
+        let missing = own.iter().chain(shown.values()).filter(is_missing).cloned();
         let more = query.arrange(missing, [None, None]);
         let added = self.confirmed(more.records, unasked.contains(&RECORDS)).await?;
         Ok(query.arrange(records.into_iter().chain(added), [next, more.next]))
@@ -116,9 +119,13 @@ impl Gateway {
     /// Returns sessions that a page of the records lacks as the records have them, unless these cannot be read: they
     /// may be over there, or be on another page of theirs.
     async fn confirmed(&self, more: Vec<Record>, unread: bool) -> Result<Vec<Record>, GatewayError> {
-        let ids: Vec<SessionId> = more.iter().filter(|_| !unread).map(|record| record.id).collect();
+        let ids: Vec<SessionId> =
+            more.iter().filter(|record| !unread && record.node != *self.node()).map(|record| record.id).collect();
         let mut recorded = self.stores.recorded(&ids).await.map_err(unreadable)?;
-        let confirmed = |record: Record| Record::overlaid(recorded.remove(&record.id), Some(record));
+        let confirmed = |record: Record| {
+            let own = record.node == *self.node();
+            if own { Some(record) } else { Record::overlaid(recorded.remove(&record.id), Some(record)) }
+        };
         Ok(more.into_iter().filter_map(confirmed).collect())
     }
 

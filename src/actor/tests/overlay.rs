@@ -8,7 +8,10 @@ use std::{
 
 use futures_util::future::join_all;
 
-use super::house::{House, eventually};
+use super::{
+    house::{House, eventually},
+    type_in,
+};
 use crate::{
     actor::gateway::{Ended, Listing},
     core::record::{Authority, Durable, EndReason, Epoch, Incarnation, Record, SessionId, Status, UtcMicros},
@@ -129,6 +132,46 @@ async fn another_nodes_session_is_shown_with_its_last_beat_its_watchers_and_its_
     let beat = UtcMicros(stored.start_time.0 + 9_000_000);
     house.live.beat(vec![(stored.id, beat)]).await.unwrap();
     assert_eq!(shown(&house, stored.id).await, Record { last_seen_at: Some(beat), ..watched });
+}
+
+#[actix_rt::test]
+async fn sessions_that_were_seen_last_come_first_by_what_is_shown() {
+    for house in [House::new().await, House::with_records().await] {
+        let (id, attached, _target) = house.active().await;
+        let (over, page, _other) = house.active().await;
+        type_in(&page, "x").await;
+        eventually(async || house.find(over).await.last_input_at.is_some()).await;
+        house.gateway.end(over, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+        eventually(async || house.find(over).await.is_closed()).await;
+        if house.remote.is_some() {
+            record(&house, (1..6).map(|n| there(n, 2, Status::Active))).await;
+            show(&house, (1..6).map(|n| there(n, 2, Status::Active))).await;
+            let later = |n: u8| {
+                (there(n, 2, Status::Active).id, UtcMicros(there(99, 1, Status::Active).start_time.0 - i64::from(n)))
+            };
+            house.live.beat([1, 3].map(later).to_vec()).await.unwrap();
+        }
+        type_in(&attached, "x").await;
+        eventually(async || house.find(id).await.last_seen_at > house.find(over).await.last_seen_at).await;
+        for ascending in [false, true] {
+            let sort = Sort { by: SortKey::LastSeenAt, ascending };
+            let whole = list(&house, ListQuery { sort, ..all() }).await.sessions;
+            let first = if ascending { whole.last() } else { whole.first() };
+            assert_eq!(first.unwrap().id, id);
+            let mut places: Vec<_> = whole.iter().map(|record| sort.position(record)).collect();
+            if !ascending {
+                places.reverse();
+            }
+            assert!(places.is_sorted(), "{whole:?}");
+            // Of the one served here each page tells anew, to the microsecond.
+            let others = |all: &[Record]| ids(all).into_iter().filter(|other| *other != id).collect::<Vec<_>>();
+            assert_eq!(others(&whole).len(), if house.remote.is_some() { 6 } else { 1 });
+            for limit in 1..8 {
+                let paged = pages(&house, ListQuery { sort, limit, ..all() }).await;
+                assert_eq!(others(&paged), others(&whole), "{limit} a page, ascending: {ascending}");
+            }
+        }
+    }
 }
 
 #[actix_rt::test]
