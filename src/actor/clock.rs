@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -19,9 +19,16 @@ use crate::core::{
     session::{Activity, Moment},
 };
 
-/// Reads both clocks. The monotonic one is tokio's, so that a paused runtime uses virtual time.
+/// Reads both clocks. The monotonic one is tokio's, so that a paused runtime uses virtual time. Both are in whole
+/// microseconds, and the difference between them stays until the wall clock is set: one event has one wall time,
+/// whenever and on whatever thread it is computed.
 pub fn now() -> Moment {
-    Moment { at: instant(), utc: utc() }
+    let at = instant();
+    let since = at.saturating_duration_since(base());
+    let part = Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000));
+    let at = at.checked_sub(part).unwrap_or(at);
+    let utc = world::ask(World::utc).unwrap_or_else(|| UtcMicros(micros(since) + LEAD.keep(measured_lead)));
+    Moment { at, utc }
 }
 
 /// Reads the monotonic clock, by which deadlines are decided.
@@ -38,6 +45,41 @@ pub fn utc() -> UtcMicros {
 fn wall() -> UtcMicros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UtcMicros(micros(since))
+}
+
+/// The lead of the wall clock over the time since the process first read the clock.
+static LEAD: Lead = Lead(AtomicI64::new(i64::MIN));
+
+/// Microseconds by which a kept lead may miss a measured one: all readings are cut to whole microseconds.
+const LEAD_SLACK: i64 = 10;
+
+/// Measurements of a new lead, of which the closest is kept: a thread may be halted between two readings.
+const MEASUREMENTS: usize = 3;
+
+/// The lead of one clock over another in microseconds, kept for as long as it fits.
+struct Lead(AtomicI64);
+
+impl Lead {
+    /// Returns the kept lead, unless it lies outside of the bounds that `measure` returns: then a new one, which is
+    /// kept from then on.
+    fn keep(&self, measure: impl Fn() -> (i64, i64)) -> i64 {
+        let kept = self.0.load(Ordering::Relaxed);
+        let (at_least, at_most) = measure();
+        if (at_least - LEAD_SLACK..=at_most + LEAD_SLACK).contains(&kept) {
+            return kept;
+        }
+        let measured = (0..MEASUREMENTS).map(|_| measure()).min_by_key(|(at_least, at_most)| at_most - at_least);
+        // The upper bound is the closer one, since all readings are cut.
+        let (_, lead) = measured.unwrap_or((at_least, at_most));
+        self.0.store(lead, Ordering::Relaxed);
+        lead
+    }
+}
+
+/// Reads the wall clock between two readings of the other, and returns the bounds of its lead.
+fn measured_lead() -> (i64, i64) {
+    let (before, wall, after) = (since_start(), wall(), since_start());
+    (wall.0 - micros(after), wall.0 - micros(before))
 }
 
 /// Returns the time since the process first read the clock, for callers that cannot hold an [`Instant`].
@@ -156,7 +198,38 @@ impl Beat {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, collections::HashSet};
+
     use super::*;
+
+    #[test]
+    fn an_event_has_one_wall_time_whenever_it_is_asked_for() {
+        let (stamp, moment) = (Stamp::default(), now());
+        stamp.touch();
+        for at in [stamp.last().unwrap(), moment.at] {
+            let told: HashSet<UtcMicros> = (0..10_000).map(|_| now().utc_of(at)).collect();
+            assert_eq!(told.len(), 1, "{told:?}");
+        }
+        assert_eq!(now().utc_of(moment.at), moment.utc);
+    }
+
+    #[test]
+    fn two_clocks_keep_their_distance_until_one_of_them_is_set() {
+        let lead = Lead(AtomicI64::new(i64::MIN));
+        assert_eq!(lead.keep(|| (999, 1_000)), 1_000);
+        assert_eq!(lead.keep(|| (1_000 + LEAD_SLACK, 1_001 + LEAD_SLACK)), 1_000, "cut to whole microseconds");
+        assert_eq!(lead.keep(|| (-9_000_000, 1_002)), 1_000, "halted between the readings");
+        for set in [1_002 + LEAD_SLACK, 5_000_000, -5_000_000] {
+            let measured = Cell::new(0);
+            // Halted in every second measurement.
+            let measure = || {
+                measured.set(measured.get() + 1);
+                (set - 1, if measured.get() % 2 == 0 { set + 70 } else { set })
+            };
+            assert_eq!(lead.keep(measure), set);
+            assert_eq!(lead.keep(|| (set, set + 1)), set);
+        }
+    }
 
     #[test]
     fn a_tick_is_shared_and_never_before_its_time() {
