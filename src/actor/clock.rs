@@ -143,10 +143,16 @@ pub struct Beat {
     activity: ActivitySender,
     /// Whether the session is in the activity queue already.
     marked: AtomicBool,
+    /// Whether the peer was asked for a sign of life and has given none yet.
+    asked: AtomicBool,
     /// The time of the last byte from the target's connection.
     pub peer: Stamp,
+    /// The time of the peer's last answer to such a question.
+    pub reply: Stamp,
     /// The time of the user's last input, which the sockets set.
     pub input: Arc<Stamp>,
+    /// The time of the last byte to the target, typed or not.
+    pub sent: Stamp,
     /// The time of the last terminal output.
     pub output: Stamp,
     /// Number of bytes to the target.
@@ -162,16 +168,27 @@ impl Beat {
             id,
             activity,
             marked: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             peer: Stamp::default(),
+            reply: Stamp::default(),
             input: Arc::default(),
+            sent: Stamp::default(),
             output: Stamp::default(),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }
     }
 
+    /// Notes that the peer is asked for a sign of life: its next byte, whatever it carries, is the answer.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::Relaxed);
+    }
+
     /// Notes a byte from the target's connection, and marks the session.
     pub fn hear(&self) {
+        if self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::Relaxed) {
+            self.reply.touch();
+        }
         self.peer.touch();
         // Only the first after a `look` marks the session; all others cost an atomic read.
         if !self.marked.load(Ordering::Relaxed) && !self.marked.swap(true, Ordering::Relaxed) {
@@ -201,6 +218,7 @@ mod tests {
     use std::{cell::Cell, collections::HashSet};
 
     use super::*;
+    use crate::actor::activity_queue::activity_queue;
 
     #[test]
     fn an_event_has_one_wall_time_whenever_it_is_asked_for() {
@@ -211,6 +229,22 @@ mod tests {
             assert_eq!(told.len(), 1, "{told:?}");
         }
         assert_eq!(now().utc_of(moment.at), moment.utc);
+    }
+
+    #[test]
+    fn a_reply_is_the_first_byte_after_a_question() {
+        let (activity, _marks) = activity_queue();
+        let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), activity);
+        beat.hear();
+        assert_eq!(beat.reply.last(), None, "nobody asked");
+        beat.ask();
+        beat.hear();
+        let (reply, heard) = (beat.reply.last(), beat.peer.last());
+        assert!(reply.is_some() && reply <= heard);
+        while beat.peer.last() == heard {
+            beat.hear();
+        }
+        assert_eq!(beat.reply.last(), reply, "what comes later answers nothing");
     }
 
     #[test]

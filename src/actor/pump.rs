@@ -161,6 +161,7 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
                 let bytes = join(bytes, (message.attach, message.turn), &mut messages, &mut held);
                 let length = bytes.len();
                 let taken = wire.input.borrow_mut().take(length);
+                wire.beat.sent.touch();
                 wire.beat.bytes_in.fetch_add(length as u64, std::sync::atomic::Ordering::Relaxed);
                 if let Some(recording) = wire.recording() {
                     // Before the target has it, so that the recording has the echo after it.

@@ -137,6 +137,7 @@ impl SessionActor {
                 }
                 Effect::ProbePeer => {
                     if let Some(control) = self.wire.link_control.borrow().as_ref() {
+                        self.wire.beat.ask();
                         control.probe();
                     }
                 }

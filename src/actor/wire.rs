@@ -139,6 +139,8 @@ pub enum InputKind {
 pub struct SocketSide {
     /// The time of the browser's last sign of life.
     pub heard: Stamp,
+    /// The time of its last pong.
+    pub pong: Stamp,
     /// The time of the session's last input.
     input: Arc<Stamp>,
     acked: AtomicU64,
@@ -227,6 +229,8 @@ pub struct Wire {
     /// The terminal's size as last sent to the target.
     size: Cell<Size>,
     viewers: RefCell<Vec<Rc<Viewer>>>,
+    /// The owner's page that attached last, whether it is still attached or not.
+    pub(super) owner_side: RefCell<Arc<SocketSide>>,
     last_attach: Cell<u64>,
     last_prompt: Cell<u64>,
     pending: RefCell<Option<Pending>>,
@@ -255,6 +259,7 @@ impl Wire {
             paused: Cell::new(false),
             size: Cell::new(Size { cols: 80, rows: 24 }),
             viewers: RefCell::default(),
+            owner_side: RefCell::default(),
             last_attach: Cell::new(0),
             last_prompt: Cell::new(0),
             pending: RefCell::default(),
@@ -300,7 +305,9 @@ impl Wire {
         if interactive && let Some(pending) = self.pending.borrow().as_ref() {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
         }
-        if !interactive {
+        if interactive {
+            self.owner_side.replace(side.clone());
+        } else {
             self.watchers.borrow_mut().came(attach, &viewer.user);
         }
         self.viewers.borrow_mut().push(viewer.clone());

@@ -309,6 +309,9 @@ impl Actor for TerminalSocket {
 impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Ctx) {
         if let Some(ends) = &self.attached {
+            if matches!(message, Ok(Message::Pong(_))) {
+                ends.side.pong.touch();
+            }
             ends.side.heard.touch();
         }
         match message {

@@ -25,12 +25,20 @@ pub struct Why {
     pub proof: String,
     /// The gateway that serves or served it; `None` if nothing is known of that gateway.
     pub owner: Option<Owner>,
-    /// When the browser last gave a sign of life (pong or byte).
+    /// When the owner's page, attached or the last that was, gave its last sign of life (pong or byte).
     pub browser_heard_at: Option<UtcMicros>,
+    /// When that page last answered a ping.
+    pub last_pong_at: Option<UtcMicros>,
+    /// When any page of those who look on, a guest's among them, gave its last sign of life.
+    pub watchers_heard_at: Option<UtcMicros>,
     /// When the last byte came from the target's connection, keepalive replies included.
     pub peer_heard_at: Option<UtcMicros>,
+    /// When the target last answered a keepalive: its first byte after one, whatever that carries.
+    pub last_reply_at: Option<UtcMicros>,
     /// When the user last typed.
     pub last_input_at: Option<UtcMicros>,
+    /// When the last byte went to the target, typed or sent by a terminal itself.
+    pub last_byte_in_at: Option<UtcMicros>,
     /// When the terminal last produced output.
     pub last_output_at: Option<UtcMicros>,
     /// Every deadline that is armed now, soonest first; empty when closed.
@@ -148,8 +156,12 @@ impl Why {
             proof: String::new(),
             owner: None,
             browser_heard_at: None,
+            last_pong_at: None,
+            watchers_heard_at: None,
             peer_heard_at: session.last_seen_at,
+            last_reply_at: None,
             last_input_at: session.last_input_at,
+            last_byte_in_at: None,
             last_output_at: None,
             deadlines: Vec::new(),
             history: Vec::new(),

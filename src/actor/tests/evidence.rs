@@ -38,6 +38,28 @@ async fn what_a_terminal_says_by_itself_is_nobodys_input() {
 }
 
 #[actix_rt::test]
+async fn who_looks_on_hides_no_silent_owner_whose_last_sign_is_known_when_their_page_is_gone() {
+    let house = House::new().await;
+    let (id, attached, _target) = house.active().await;
+    let looks_on = Attach { interactive: false, user: "bob".into(), ..House::page() };
+    let watcher = house.gateway.attach(id, looks_on).await.unwrap();
+    let why = async || house.gateway.why(id).await.unwrap().unwrap();
+    attached.ends.side.pong.touch();
+    attached.ends.side.heard.touch();
+    let told = why().await;
+    assert!(told.last_pong_at.is_some() && told.last_pong_at <= told.browser_heard_at, "{told:?}");
+    assert_eq!((told.watchers_heard_at, told.last_byte_in_at), (None, None));
+    type_in(&attached, "\x1b[24;80R").await;
+    eventually(async || why().await.last_byte_in_at.is_some()).await;
+    watcher.ends.side.heard.touch();
+    attached.session.tell(SessionMessage::SocketLost(attached.ends.attach, Loss::Broken)).unwrap();
+    eventually(async || house.find(id).await.status == Status::Detached).await;
+    let silent = why().await;
+    assert_eq!((silent.browser_heard_at, silent.last_pong_at), (told.browser_heard_at, told.last_pong_at));
+    assert!(silent.watchers_heard_at > silent.browser_heard_at && silent.last_input_at.is_none(), "{silent:?}");
+}
+
+#[actix_rt::test]
 async fn what_was_heard_of_a_browser_and_how_it_went_is_known_when_its_socket_is_gone() {
     let house = House::new().await;
     for how in [Loss::Broken, Loss::Left, Loss::Stuck, Loss::Refused("too_many"), Loss::TakenOver] {

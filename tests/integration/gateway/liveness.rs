@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::{Signal, geteuid};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     sshd,
@@ -82,6 +82,26 @@ fn a_frozen_browser_is_detached_within_15_s_and_its_shell_lives_on() {
     assert!(gateway.says(&other, "active").is_some());
     assert_eq!(gateway.history(&other).len(), 2, "{:?}", gateway.history(&other));
     quiet.runs("echo $((40+3))", "43");
+}
+
+#[test]
+fn the_last_answers_of_a_page_and_of_a_target_that_are_silent_otherwise_are_told() {
+    let playground = Playground::start();
+    let home = Home::with(&playground).set("monitor.ping_interval", "500ms").set("ssh.keepalive_interval", "500ms");
+    let gateway = Gateway::start(home);
+    let (page, id) = gateway.page("playground");
+    page.runs("echo here", "here");
+    let why = || gateway.shows(&format!("/api/v1/sessions/{id}/why"));
+    let answers =
+        |why: &Value| Some([why["last_pong_at"].as_str()?.to_owned(), why["last_reply_at"].as_str()?.to_owned()]);
+    let first = eventually(Duration::from_secs(10), || answers(&why()));
+    let later = eventually(Duration::from_secs(10), || {
+        let told = why();
+        answers(&told).filter(|later| later.iter().zip(&first).all(|(later, first)| later > first)).map(|_| told)
+    });
+    assert!(later["browser_heard_at"].as_str() >= later["last_pong_at"].as_str(), "{later}");
+    assert!(later["peer_heard_at"].as_str() >= later["last_reply_at"].as_str(), "{later}");
+    assert!(later["last_byte_in_at"].is_string() && later["watchers_heard_at"].is_null(), "{later}");
 }
 
 #[test]

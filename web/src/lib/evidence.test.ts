@@ -9,8 +9,12 @@ const answer = {
   epoch: 1,
   owner_state: { own: true, standing: "serving", epoch: 1, renewed_at: "2026-01-01T00:00:00Z", silent_ms: 0, serve_for_ms: null },
   browser_heard_at: "2026-01-01T00:00:00Z",
+  last_pong_at: null,
+  watchers_heard_at: null,
   peer_heard_at: null,
+  last_reply_at: "2026-01-01T00:00:02Z",
   last_input_at: null,
+  last_byte_in_at: "2026-01-01T00:00:01Z",
   last_output_at: null,
   controlled_by: null,
   deadlines: [{ what: "browser_lost", left_ms: 11_000 }, { what: "unheard_of", left_ms: 2_000 }],
@@ -22,6 +26,8 @@ test("evidence_comes_first_and_the_gateways_bookkeeping_apart_without_what_is_un
     proof: "This gateway serves it.",
     signs: {
       browser_heard_at: "2026-01-01T00:00:00Z",
+      last_reply_at: "2026-01-01T00:00:02Z",
+      last_byte_in_at: "2026-01-01T00:00:01Z",
       deadlines: ["The browser counts as gone in 11 s unless it answers.", "unheard of in 2 s"],
     },
     gateway: { owner: "node-1", epoch: 1, standing: "serving", renewed_at: "2026-01-01T00:00:00Z", silent_ms: 0 },
@@ -36,5 +42,5 @@ test("a_later_epoch_of_the_owner_and_what_a_newer_gateway_adds_are_shown", () =>
 });
 
 test("keys_read_as_words", () => {
-  expect(["peer_heard_at", "last_output_at", "toString"].map(label)).toEqual(["target answered", "last output", "toString"]);
+  expect(["last_reply_at", "last_output_at", "toString"].map(label)).toEqual(["target answered", "last output", "toString"]);
 });

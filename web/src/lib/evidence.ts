@@ -3,9 +3,13 @@ import { duration } from "./text";
 
 /** The names of evidence whose key does not say it plainly. */
 const LABELS: Record<string, string> = {
-  browser_heard_at: "browser answered",
-  peer_heard_at: "target answered",
+  browser_heard_at: "browser heard",
+  last_pong_at: "browser answered",
+  watchers_heard_at: "watchers heard",
+  peer_heard_at: "target heard",
+  last_reply_at: "target answered",
   last_input_at: "last typed",
+  last_byte_in_at: "last input",
   controlled_by: "in control",
   owner: "node",
   renewed_at: "lease renewed",
@@ -48,12 +52,15 @@ export function label(key: string): string {
 /** Arranges an answer of `GET …/why`; what is unknown or empty is left out. */
 export function arrange(answer: object): Arranged {
   const { session, proof, deadlines, history, owner_state, owner, epoch, ...rest } = answer as Values;
-  const { browser_heard_at, peer_heard_at, last_input_at, last_output_at, controlled_by, ...others } = rest;
+  const { browser_heard_at, last_pong_at, watchers_heard_at, peer_heard_at, last_reply_at, ...told } = rest;
+  const { last_input_at, last_byte_in_at, last_output_at, controlled_by, ...others } = told;
+  const heard = { browser_heard_at, last_pong_at, watchers_heard_at, peer_heard_at, last_reply_at };
+  const bytes = { last_input_at, last_byte_in_at, last_output_at };
   const { own: _, epoch: now, ...state } = { ...(owner_state as Values | null) };
   const armed = Array.isArray(deadlines) ? deadlines.map(deadline) : [];
   return {
     proof: String(proof ?? ""),
-    signs: known({ browser_heard_at, peer_heard_at, last_input_at, last_output_at, controlled_by, deadlines: armed, history }),
+    signs: known({ ...heard, ...bytes, controlled_by, deadlines: armed, history }),
     gateway: known({ owner, epoch, its_epoch_now: now === epoch ? null : now, ...state, ...others }),
     record: known({ ...(session as Values) }),
   };
