@@ -26,7 +26,7 @@ use crate::{
         neighbours::Standing,
         pace::{Load, SweepPace},
         reconcile::{Action, Owner, Sighting, plan},
-        record::{Epoch, Record, SessionId, Transition},
+        record::{Epoch, NodeId, Record, SessionId, Transition, UtcMicros},
     },
     store::StoreError,
 };
@@ -297,7 +297,29 @@ impl Sweeper {
                 fixes.push(self.fix(action, id, read[1].or(read[0]), own).await?);
             }
         }
+        self.hear(question.node, &mut fixes, slowest).await?;
         Ok(fixes)
+    }
+
+    /// Notes the last beats of the sessions that are to be closed as lost; a rank does not show them.
+    async fn hear(&self, node: &NodeId, fixes: &mut [Fix], slowest: &mut Duration) -> Result<(), StoreError> {
+        let lost = fixes.iter().filter(|fix| matches!(fix.action, Action::Infer | Action::CloseEarlier));
+        let ids: Vec<SessionId> = lost.map(|fix| fix.id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let shown = timed(slowest, self.stores.live.find_many_of(node.clone(), ids)).await?;
+        let beats: HashMap<SessionId, Option<UtcMicros>> =
+            shown.into_iter().map(|record| (record.id, record.last_seen_at)).collect();
+        let now = clock::utc();
+        for fix in fixes {
+            if let (Some(record), Some(beat)) = (&mut fix.record, beats.get(&fix.id))
+                && !record.is_closed()
+            {
+                record.note_life(*beat, now);
+            }
+        }
+        Ok(())
     }
 
     async fn fix(&self, action: Action, id: SessionId, shown: Option<&Record>, own: bool) -> Result<Fix, StoreError> {

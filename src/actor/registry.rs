@@ -65,7 +65,7 @@ mod view;
 use ends::Ends;
 use entry::{Entry, Opening, Place};
 use flush::{Ending, Waiter};
-use life::{Earlier, Outbox, Recovery, Right};
+use life::{Earlier, Outbox, Recovery, Right, Witnesses};
 pub use life::{RecordsAtStart, begin_epoch};
 use mend::SweepUnderWay;
 pub use mend::{SweepHandle, SweepSnapshot};
@@ -277,8 +277,9 @@ impl RegistryActor {
 
     fn recover(&self, reply: oneshot::Sender<Result<u64, StoreError>>, ctx: &mut Context<Self>) {
         let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
-        let ends = self.ends.clone();
-        let recovery = async move { reply.send(life::recover(journal.as_ref(), &earlier, &ends).await).is_ok() };
+        let (witnesses, ends) = (Witnesses::of(&self.stores), self.ends.clone());
+        let recovery =
+            async move { reply.send(life::recover(journal.as_ref(), &earlier, witnesses, &ends).await).is_ok() };
         // Its writes to the outbox reach the records like all others.
         ctx.spawn(recovery.into_actor(self).map(|_, registry, ctx| {
             registry.recovery = Recovery::Journal;

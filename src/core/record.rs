@@ -203,10 +203,10 @@ impl Record {
     }
 
     /// Merges two versions of the same session: the higher rank wins, so order and repetition do not matter. Two
-    /// gateways that conclude the same end at once write one rank, each with its own time of detection: of these the
-    /// earlier wins.
+    /// gateways that conclude the same end at once write one rank, each with the last sign of life that it knows and its
+    /// own time of detection: of these the later end wins, and of one end the earlier detection.
     pub fn join(self, other: Self) -> Self {
-        let standing = |record: &Self| (record.rank(), Reverse(record.detected_at));
+        let standing = |record: &Self| (record.rank(), record.end_time, Reverse(record.detected_at));
         if standing(&other) > standing(&self) { other } else { self }
     }
 
@@ -279,12 +279,13 @@ mod tests {
         let status = prop::sample::select(Status::ALL);
         let authority = prop::sample::select(&[Authority::Inferred, Authority::Observed][..]);
         let number = prop_oneof![8 => 0u64..4, 1 => Just(u64::MAX)];
-        (status, authority, number, 0i64..3).prop_map(|(status, authority, number, noticed)| {
-            // Two writes of one rank have the same content, except for the time of detection.
+        (status, authority, number, 0i64..3, 0i64..3).prop_map(|(status, authority, number, noticed, ended)| {
+            // Two writes of one rank have the same content, except for what was concluded of an end.
             let rank = version(status, authority, number, 0).rank();
             let status = if rank >> 50 == 1 { Status::Active } else { status };
-            let detected_at = (status == Status::Closed).then_some(UtcMicros(noticed));
-            Record { detected_at, ..version(status, authority, number, rank) }
+            let concluded = |at| (status == Status::Closed).then_some(UtcMicros(at));
+            let (end_time, detected_at) = (concluded(ended), concluded(noticed));
+            Record { end_time, detected_at, ..version(status, authority, number, rank) }
         })
     }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::RecordingHeader;
+use crate::core::record::UtcMicros;
 
 /// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +34,13 @@ impl Code {
     }
 }
 
-/// Returns the first line, with its newline.
-pub fn header(title: &RecordingHeader, unix_seconds: i64) -> Vec<u8> {
+/// Returns the first line of a recording that began at `began`, with its newline.
+pub fn header(title: &RecordingHeader, began: UtcMicros) -> Vec<u8> {
     let RecordingHeader { session, username, target, term, cols, rows } = title;
     let header = json!({
-        "version": 2, "width": cols, "height": rows, "timestamp": unix_seconds,
+        "version": 2, "width": cols, "height": rows, "timestamp": began.0.div_euclid(1_000_000),
         "title": format!("{username} on {target}"), "env": { "TERM": term }, "session": session,
+        "began_us": began.0,
     });
     format!("{header}\n").into_bytes()
 }
@@ -157,12 +159,22 @@ pub struct Header {
     /// The start of the recording, in seconds since 1970-01-01 UTC.
     #[serde(default)]
     pub timestamp: i64,
+    /// The same in microseconds, if the recording was made by a gateway that tells it.
+    #[serde(default)]
+    pub began_us: Option<i64>,
     /// The title of the recording.
     #[serde(default)]
     pub title: String,
     /// The session, if the recording was made by a gateway.
     #[serde(default)]
     pub session: String,
+}
+
+impl Header {
+    /// Returns the start of the recording, as exactly as it is known.
+    pub fn began(&self) -> UtcMicros {
+        UtcMicros(self.began_us.unwrap_or(self.timestamp.saturating_mul(1_000_000)))
+    }
 }
 
 /// An event, parsed. Its code may be one that no gateway writes.
@@ -228,9 +240,13 @@ mod tests {
             cols: 132,
             rows: 50,
         };
-        let header = read_header(&header(&title, 1_700_000_000)).unwrap();
+        let began = UtcMicros(1_700_000_000_123_456);
+        let header = read_header(&header(&title, began)).unwrap();
         assert_eq!((header.width, header.height, header.timestamp), (132, 50, 1_700_000_000));
         assert_eq!((header.title.as_str(), header.session.as_str()), ("ada on web \"1\"", "s"));
+        assert_eq!((header.timestamp, header.began()), (1_700_000_000, began));
+        let older = read_header(b"{\"version\":2,\"width\":1,\"height\":1,\"timestamp\":7}").unwrap();
+        assert_eq!(older.began(), UtcMicros(7_000_000));
         assert_eq!(read_header(b"{\"version\":1,\"width\":1,\"height\":1}"), None);
     }
 }

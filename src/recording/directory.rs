@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, ErrorKind, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom},
     path::{Component, Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,7 +20,7 @@ use super::{
     text::{self, Text},
 };
 use crate::core::{
-    record::{EndReason, Record, SessionId, UtcMicros},
+    record::{EndReason, Record, SessionId, UtcMicros, micros},
     seal::Seals,
 };
 
@@ -51,6 +51,15 @@ pub fn place(session: &str, start: UtcMicros) -> String {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(start.0) * 1_000);
     let date = at.unwrap_or(OffsetDateTime::UNIX_EPOCH).date();
     format!("{FOLDER}/{:04}/{:02}/{session}.{ENDING}", date.year(), u8::from(date.month()))
+}
+
+/// The recording of a session whose gateway is gone, sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// Its seal.
+    pub seal: Seal,
+    /// The time of its last event; `None` if it cannot be read.
+    pub ended_at: Option<UtcMicros>,
 }
 
 /// The recordings of one data directory, and the keys that open the encrypted ones.
@@ -193,33 +202,38 @@ impl RecordingDir {
 
     /// Returns the seal at the end of a recording, if it has one.
     fn seal_of(&self, path: &Path) -> io::Result<Option<Seal>> {
-        let mut text = self.read(path)?;
-        let written = text.length()?;
-        let bytes = text.sound_from(written.saturating_sub(LAST_LINE))?;
-        text.seek(SeekFrom::Start(bytes.saturating_sub(LAST_LINE)))?;
-        let mut end = Vec::new();
-        match text.take(LAST_LINE.min(bytes)).read_to_end(&mut end) {
-            // More than the last piece is damaged.
-            Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(None),
-            read => read?,
-        };
-        let last = end.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
-        let found = chain::find(last).filter(|found| found.last);
+        let (bytes, last) = last_line(&mut self.read(path)?)?;
+        let found = chain::find(&last).filter(|found| found.last);
         Ok(found.map(|found| Seal { bytes, head: found.link }))
     }
 
-    /// Seals the recording of a closed session whose gateway is gone, as [`recover`](Self::recover); `None` also if
-    /// there is no recording.
+    /// Returns the time of the last event of a sealed recording; `None` if no event says it.
+    fn ended_at(&self, path: &Path) -> io::Result<Option<UtcMicros>> {
+        let (mut text, mut header) = (self.read(path)?, Vec::new());
+        BufReader::new(text.by_ref().take(READ_BYTES as u64)).read_until(b'\n', &mut header)?;
+        let (_, last) = last_line(&mut text)?;
+        let (began, last) = (cast::read_header(&header).map(|header| header.began()), cast::read_event(&last));
+        Ok(began.zip(last).map(|(began, last)| UtcMicros(began.0.saturating_add(micros(time(&last))))))
+    }
+
+    /// Seals the recording of a session whose gateway is gone, as [`recover`](Self::recover); `None` also if there is no
+    /// recording.
     ///
     /// # Errors
     /// If it cannot be read or written.
-    pub fn finish(&self, session: &Record) -> io::Result<Option<Seal>> {
+    pub fn finish(&self, session: &Record) -> io::Result<Option<Finished>> {
         let Some(recording) = &session.recording else { return Ok(None) };
         let why = match session.end_reason {
             None | Some(EndReason::NodeLost) => "the gateway ended here without closing the session".to_owned(),
             Some(reason) => format!("the recording ends here without its end; the session ended: {reason}"),
         };
-        let outcome = || self.find(recording).and_then(|path| self.recover(&path, &why));
+        let outcome = || -> io::Result<Option<Finished>> {
+            let path = self.find(recording)?;
+            let Some(seal) = self.recover(&path, &why)? else { return Ok(None) };
+            // The seal is told all the same.
+            let ended_at = self.ended_at(&path).unwrap_or_default();
+            Ok(Some(Finished { seal, ended_at }))
+        };
         let is_missing = |error: &io::Error| error.kind() == ErrorKind::NotFound;
         // A sealed one may just have been compressed.
         match outcome().or_else(|error| if is_missing(&error) { outcome() } else { Err(error) }) {
@@ -348,6 +362,21 @@ impl End {
         let header = cast::read_header(bytes.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default());
         Ok(header.map(|_| Self { chain: Chain::default(), at: Duration::ZERO, bytes, starts: 0, sealed: None }))
     }
+}
+
+/// Returns the length of a text and its last line, whole if it is at most [`LAST_LINE`] long; empty if it is damaged.
+fn last_line(text: &mut Text) -> io::Result<(u64, Vec<u8>)> {
+    let written = text.length()?;
+    let bytes = text.sound_from(written.saturating_sub(LAST_LINE))?;
+    text.seek(SeekFrom::Start(bytes.saturating_sub(LAST_LINE)))?;
+    let mut end = Vec::new();
+    match text.take(LAST_LINE.min(bytes)).read_to_end(&mut end) {
+        // More than the last piece is damaged.
+        Err(error) if error.kind() == ErrorKind::InvalidData => return Ok((bytes, Vec::new())),
+        read => read?,
+    };
+    let last = end.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
+    Ok((bytes, last.to_vec()))
 }
 
 /// Returns the time of an event since the beginning of the recording.

@@ -15,6 +15,7 @@ use super::{
     chain::{self, Chain},
     verify::verify,
 };
+use crate::core::record::UtcMicros;
 
 /// Returns a sealed recording of a few lines.
 fn recording(texts: &[String]) -> Vec<u8> {
@@ -26,7 +27,7 @@ fn recording(texts: &[String]) -> Vec<u8> {
         cols: 80,
         rows: 24,
     };
-    let (mut all, mut chain) = (cast::header(&header, 1_700_000_000), Chain::default());
+    let (mut all, mut chain) = (cast::header(&header, UtcMicros(1_700_000_000_000_000)), Chain::default());
     if !all.ends_with(b"\n") {
         all.push(b'\n');
     }

@@ -27,7 +27,7 @@ use super::{
     syncer::Syncer,
     writer::{RecordingWriter, WriterOptions},
 };
-use crate::core::record::UtcMicros;
+use crate::core::record::{UtcMicros, micros};
 
 /// Time until a recording that cannot be written is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -366,12 +366,10 @@ impl RecordingState {
     }
 
     fn make(&mut self, at: Duration, settings: &Settings) -> io::Result<()> {
-        let options = WriterOptions {
-            input: settings.input,
-            max_size: settings.max_size,
-            begins: at,
-            unix_seconds: (settings.utc)().0.div_euclid(1_000_000),
-        };
+        // It waited in the queue since.
+        let waited = (settings.clock)().saturating_sub(at);
+        let began = UtcMicros((settings.utc)().0 - micros(waited));
+        let options = WriterOptions { input: settings.input, max_size: settings.max_size, begins: at, began };
         self.try_at = at + RETRY_DELAY;
         let seals = settings.recording_dir.seals().filter(|_| settings.encrypt);
         let mut writer = RecordingWriter::create(self.path.clone(), &self.opening.header, options, seals)?;

@@ -47,7 +47,7 @@ fn recording_dir(folder: &tempfile::TempDir) -> RecordingDir {
 }
 
 fn options() -> WriterOptions {
-    WriterOptions { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 }
+    WriterOptions { input: false, max_size: 1 << 30, begins: Duration::ZERO, began: UtcMicros(1_700_000_000_000_000) }
 }
 
 /// Returns a folder with a recording of a few seconds, its path, and its seal if it is `sealed`.

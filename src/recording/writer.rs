@@ -18,7 +18,7 @@ use super::{
     echo::Echo,
     text,
 };
-use crate::core::seal::Seals;
+use crate::core::{record::UtcMicros, seal::Seals};
 
 /// Bytes after which a link, and with it a write, follows: `verify` places a bad byte at least this exactly.
 const SEGMENT_BYTES: u64 = 64 * 1024;
@@ -38,8 +38,8 @@ pub struct WriterOptions {
     pub max_size: u64,
     /// Its start, by the monotonic clock.
     pub begins: Duration,
-    /// Its start by the wall clock, in seconds since 1970-01-01 UTC.
-    pub unix_seconds: i64,
+    /// Its start, by the wall clock.
+    pub began: UtcMicros,
 }
 
 /// The result of sealing a writer: the seal, and the file if it was open.
@@ -126,7 +126,7 @@ impl RecordingWriter {
             size: 0,
             written: 0,
             safe: Chain::default(),
-            lines: cast::header(header, options.unix_seconds),
+            lines: cast::header(header, options.began),
             unwritten: Unwritten::default(),
             chain: Chain::default(),
             output: Utf8Decoder::default(),

@@ -82,14 +82,8 @@ impl LiveStore for MemoryLive {
     fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let view = self.view();
-            Ok(ids.iter().filter_map(|id| view.open.get(id)).filter(|record| record.node == node).cloned().collect())
-        })
-    }
-
-    fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async move {
-            let view = self.view();
-            Ok(view.open.get(&id).filter(|record| record.node == node).map(|record| view.seen(record)))
+            let known = ids.iter().filter_map(|id| view.open.get(id)).filter(|record| record.node == node);
+            Ok(known.map(|record| view.seen(record)).collect())
         })
     }
 

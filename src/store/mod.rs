@@ -219,8 +219,8 @@ pub trait LiveStore: Send + Sync + 'static {
         })
     }
 
-    /// Returns the records of one node with these ids, in no order: ended ones too for as long as the view remembers
-    /// more than their end; `last_seen_at` may be older than the newest beat. That one is missing proves nothing.
+    /// Returns the records of one node with these ids, in no order, each with `last_seen_at` as of the newest beat; an
+    /// ended one too for as long as the view remembers more than its end. That one is missing proves nothing.
     fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let mut open = self.open_of(node).await?;
@@ -229,10 +229,9 @@ pub trait LiveStore: Send + Sync + 'static {
         })
     }
 
-    /// Returns one record of `node`, with `last_seen_at` as of the newest beat; an ended one too for as long as the
-    /// view remembers more than its end. `None` proves nothing.
+    /// Returns one of these records.
     fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async move { Ok(self.open_of(node).await?.into_iter().find(|record| record.id == id)) })
+        Box::pin(async move { Ok(self.find_many_of(node, vec![id]).await?.pop()) })
     }
 
     /// Whether the view knows that a session of `node` is over; it remembers that for minutes, unless it lost it. That

@@ -207,10 +207,6 @@ impl LiveStore for RedisLive {
         Box::pin(self.0.find_many_of(node, ids))
     }
 
-    fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(self.0.one_of(node, id))
-    }
-
     fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {
         Box::pin(self.0.leases())
     }

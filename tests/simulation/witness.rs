@@ -2,6 +2,7 @@
 //! conclusions to the truth. Changes nothing.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -109,25 +110,25 @@ impl Witness {
         if before.is_closed() && !after.is_closed() {
             self.log.broken(&format!("I4 {store}: {id} was reopened"));
         }
-        // Two nodes that conclude the same write the same end, each with the time of its own conclusion: the earlier
-        // one stays.
-        if given.rank() == before.rank() && after.detected_at != before.detected_at.min(given.detected_at) {
-            self.log.broken(&format!("I12 {store}: the later moment stays\n  {before:?}\n  {given:?}\n  {after:?}"));
+        // Two nodes that conclude the same write one end, each with the last sign of life that it knows and the time of
+        // its own conclusion: the later end stays, and of equal ones the earlier conclusion.
+        let concluded = |record: &Record| (record.end_time, Reverse(record.detected_at));
+        if given.rank() == before.rank() && concluded(after) != concluded(before).max(concluded(given)) {
+            self.log.broken(&format!("I12 {store}: the wrong end stays\n  {before:?}\n  {given:?}\n  {after:?}"));
         }
-        let detected = |record: &Record| record.detected_at.filter(|_| record.authority == Authority::Observed);
-        let bare = |record: &Record| Record {
-            watchers: 0,
-            controlled_by: None,
-            durable: before.durable,
-            detected_at: detected(record),
-            ..record.clone()
+        let bare = |record: &Record| {
+            let mut bare = Record { watchers: 0, controlled_by: None, durable: before.durable, ..record.clone() };
+            if record.authority == Authority::Inferred {
+                (bare.last_seen_at, bare.end_time, bare.detected_at) = (None, None, None);
+            }
+            bare
         };
         if given.rank() == before.rank() && bare(given) != bare(before) {
             self.log.broken(&format!("I12 {store}: two records of one rank\n  {before:?}\n  {given:?}"));
         }
     }
 
-    /// I8: one end, unless a better one was observed.
+    /// I8: one end, unless a better one was observed, or another node that concluded it knows a later sign of life.
     fn judge_end(&self, store: &str, given: &Record) {
         let mut ends = self.ends.lock().expect("nothing panics under this lock");
         let end = |record: &Record| (record.end_time, record.end_reason);
@@ -140,9 +141,11 @@ impl Witness {
         }
         let better = known.authority == Authority::Inferred && given.authority == Authority::Observed;
         let older = known.authority == Authority::Observed && given.authority == Authority::Inferred;
-        if better {
+        let concluded = (known.authority, given.authority) == (Authority::Inferred, Authority::Inferred);
+        let later = concluded && known.end_reason == given.end_reason;
+        if better || later && given.end_time > known.end_time {
             ends.insert(given.id, given.clone());
-        } else if !older {
+        } else if !older && !later {
             self.log.broken(&format!("I8 {store}: a second end of {}\n  {known:?}\n  {given:?}", given.id));
         }
     }

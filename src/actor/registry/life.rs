@@ -19,9 +19,12 @@ use crate::{
 };
 use earlier::recover_records;
 pub(super) use earlier::{Earlier, recover};
+pub(super) use witnesses::Witnesses;
 
 /// The recovery of sessions that earlier epochs left open.
 mod earlier;
+/// The last signs of life of these sessions.
+mod witnesses;
 
 /// Sessions in the outbox above which opens are refused: about a gigabyte of the journal, a day without records at five
 /// opens a second.
@@ -267,8 +270,9 @@ impl RegistryActor {
         let Some(records) = self.stores.records.clone().filter(|_| due) else { return };
         self.recovery = Recovery::Records;
         let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
-        let ends = self.ends.clone();
-        let recovery = async move { recover_records(records.as_ref(), journal.as_ref(), &earlier, &ends).await };
+        let (witnesses, ends) = (Witnesses::of(&self.stores), self.ends.clone());
+        let recovery =
+            async move { recover_records(records.as_ref(), journal.as_ref(), &earlier, witnesses, &ends).await };
         ctx.spawn(recovery.into_actor(self).map(|outcome, registry, _| match outcome {
             Ok(0) => {}
             Ok(closed) => tracing::info!(closed, "sessions of earlier starts were open in the records only"),

@@ -184,8 +184,7 @@ impl RegistryActor {
             return;
         }
         let write = if action == Action::CloseEarlier {
-            let detail = Earlier::than(&self.settings, &self.stores).found(&record);
-            Write::close_as_node_lost(record, Authority::Observed, now, detail)
+            Earlier::than(&self.settings, &self.stores).close(record, now)
         } else {
             tracing::error!(session_id = %id, "a session stood open without an actor; it is closed");
             let Some(Announcement { record, transition }) = self.closing(&record, EndReason::ActorFailed, STRAY.into())

@@ -225,17 +225,10 @@ impl LiveStore for Counted {
         self.view.ranks_of(node)
     }
     fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.looked.fetch_add(1, Ordering::Relaxed);
         async move {
             let ended = self.remembered(&node, &ids);
             Ok(self.view.find_many_of(node, ids).await?.into_iter().chain(ended).collect())
-        }
-        .boxed()
-    }
-    fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        self.looked.fetch_add(1, Ordering::Relaxed);
-        async move {
-            let ended = self.remembered(&node, &[id]).pop();
-            Ok(self.view.one_of(node, id).await?.or(ended))
         }
         .boxed()
     }

@@ -225,6 +225,29 @@ async fn what_a_node_that_left_is_still_shown_to_serve_leaves_the_view_too() {
         .await;
 }
 
+#[actix_rt::test]
+async fn what_a_fenced_node_left_open_ended_with_its_last_beat() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    let (node, start) = (NodeId("elsewhere".into()), Incarnation::new([2; 16]));
+    let epoch = remote.begin_epoch(node.clone(), start, Epoch(0), UtcMicros(1)).await.unwrap();
+    let other = Record { node: node.clone(), last_seen_at: None, ..stray(&house.find(id).await, epoch, 3) };
+    remote.apply(vec![Write { record: other.clone(), transitions: vec![] }]).await.unwrap();
+    house.live.apply(vec![other.clone()]).await.unwrap();
+    let beat = UtcMicros(other.start_time.0 + 500_000);
+    house.live.beat(vec![(other.id, beat)]).await.unwrap();
+    let lease = remote.lease(node.clone()).await.unwrap().unwrap();
+    assert!(remote.fence(node, lease).await.unwrap());
+    let over = async || {
+        house.gateway.sweep(false).await.unwrap();
+        remote.get(other.id).await.unwrap().filter(Record::is_closed)
+    };
+    house.eventually(async || over().await.is_some()).await;
+    let over = over().await.unwrap();
+    assert_eq!((over.end_time, over.last_seen_at, over.authority), (Some(beat), Some(beat), Authority::Inferred));
+}
+
 #[test]
 fn nobody_is_let_in_from_the_moment_the_right_to_serve_is_over() {
     let world = World::new(UtcMicros(1_750_000_000_000_000), 1);

@@ -12,6 +12,12 @@ impl Record {
         self.detected_at = Some(detected_at.max(self.start_time));
     }
 
+    /// Notes a sign of life at `at` that this version does not know. One of the future counts as of `now`: the clock was
+    /// set back since, or whoever keeps the time altered it.
+    pub fn note_life(&mut self, at: Option<UtcMicros>, now: UtcMicros) {
+        self.last_seen_at = self.last_seen_at.max(at.map(|at| at.min(now)));
+    }
+
     /// Returns the record as one of its transitions left it, with the activity of this version: a write may join the
     /// close to what came before it.
     pub fn as_of(&self, transition: &Transition) -> Self {
@@ -65,6 +71,17 @@ mod tests {
             let transition = passed.transition(UtcMicros(9), String::new());
             assert_eq!(closed.as_of(&transition), passed);
         }
+    }
+
+    #[test]
+    fn a_sign_of_life_is_never_taken_back_and_none_is_of_the_future() {
+        let mut record = Record { last_seen_at: Some(UtcMicros(7)), ..opened(UtcMicros(5)) };
+        for (at, seen) in [(None, 7), (Some(6), 7), (Some(8), 8), (Some(99), 9), (Some(8), 9)] {
+            record.note_life(at.map(UtcMicros), UtcMicros(9));
+            assert_eq!(record.last_seen_at, Some(UtcMicros(seen)));
+        }
+        record.note_life(None, UtcMicros(1));
+        assert_eq!(record.last_seen_at, Some(UtcMicros(9)), "what the record says itself stays");
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::{
 
 use super::*;
 use crate::{
-    core::seal::{SealKey, Seals},
+    core::{
+        record::UtcMicros,
+        seal::{SealKey, Seals},
+    },
     recording::{
         RecordingHeader, Seal,
         compressed::FRAME_BYTES,
@@ -51,8 +54,12 @@ fn written(bytes: usize, sealed: bool, seals: Option<&Seals>) -> (tempfile::Temp
         cols: 80,
         rows: 24,
     };
-    let options =
-        WriterOptions { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 };
+    let options = WriterOptions {
+        input: false,
+        max_size: 1 << 30,
+        begins: Duration::ZERO,
+        began: UtcMicros(1_700_000_000_000_000),
+    };
     let mut writer = RecordingWriter::create(path.clone(), &header, options, seals).unwrap();
     let mut number = 1_u64;
     while fs::metadata(&path).unwrap().len() < bytes as u64 {

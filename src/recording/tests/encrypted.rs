@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::*;
-use crate::core::seal::{SealKey, Seals};
+use crate::core::{
+    record::{Record, fixture},
+    seal::{SealKey, Seals},
+};
 
 /// Writes an encrypted recording of a few writes; returns its folder, its path, its text and its seal if it is
 /// `sealed`.
@@ -95,6 +98,22 @@ fn what_a_full_disk_took_of_an_encrypted_write_does_not_stay() {
     assert!(file.metadata().unwrap().len() > whole && whole > 158, "a copy ends with a whole write");
     let seal = recording_dir.recover(&path, "cut").unwrap().unwrap();
     assert!(seal.bytes < text.len() as u64 + 200 && recording_dir.is_sealed(&path).unwrap());
+}
+
+#[test]
+fn an_encrypted_recording_that_is_finished_tells_when_its_last_event_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording_dir = RecordingDir::new(folder.path(), Some(Arc::new(seals())));
+    let place = format!("recordings/2026/01/{SESSION}.cast");
+    let path = folder.path().join(&place);
+    let mut writer = RecordingWriter::create(path, &header(), options(), Some(&seals())).unwrap();
+    writer.output(Duration::from_millis(2_500), b"last").unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    let session = Record { recording: Some(place), ..fixture::opened(UtcMicros(1)) };
+    let finished = recording_dir.finish(&session).unwrap().unwrap();
+    assert_eq!(finished.ended_at, Some(UtcMicros(options().began.0 + 2_500_000)));
+    assert_eq!(recording_dir.finish(&session).unwrap(), Some(finished), "it is sealed already");
 }
 
 #[test]

@@ -14,8 +14,8 @@ macro_rules! live_store_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::live:
             the_order_of_announcements_does_not_matter, a_late_record_never_reopens_a_closed_session,
-            a_batch_of_any_length_is_whole, what_is_open_can_be_known_by_its_ranks_alone, the_order_of_beats_does_not_matter,
-            a_beat_brings_nothing_back, a_lease_is_whole_while_nothing_is_lost);
+            a_batch_of_any_length_is_whole, what_is_open_can_be_known_by_its_ranks_alone,
+            the_newest_beats_of_many_are_known_at_once, the_order_of_beats_does_not_matter, a_beat_brings_nothing_back, a_lease_is_whole_while_nothing_is_lost);
     };
 }
 
@@ -117,6 +117,27 @@ pub fn what_is_open_can_be_known_by_its_ranks_alone<S: LiveStore, G>(fresh: Fres
         let other = NodeId("node-b".into());
         assert_eq!(store.ranks_of(other.clone()).await.unwrap(), []);
         assert_eq!(store.find_many_of(other, vec![records[0].id]).await.unwrap(), []);
+    });
+}
+
+pub fn the_newest_beats_of_many_are_known_at_once<S: LiveStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let (node, records) = (record(1, 1, Authority::Observed, Status::Active).node, open(600));
+        store.apply(records.clone()).await.unwrap();
+        let later = UtcMicros(1_800_000_000_000_000);
+        store.beat(records.iter().skip(300).map(|record| (record.id, later)).collect()).await.unwrap();
+        let stranger = record(99, 1, Authority::Observed, Status::Active).id;
+        let asked: Vec<SessionId> = records.iter().map(|record| record.id).chain([stranger]).collect();
+        let mut found = store.find_many_of(node.clone(), asked.clone()).await.unwrap();
+        found.sort_by_key(|record| record.id);
+        let seen = |(n, record): (usize, &Record)| {
+            let beat = (n >= 300).then_some(later);
+            Record { last_seen_at: record.last_seen_at.max(beat), ..record.clone() }
+        };
+        assert_eq!(found, records.iter().enumerate().map(seen).collect::<Vec<_>>());
+        assert_eq!(store.find_many_of(node, vec![]).await.unwrap(), []);
+        assert_eq!(store.find_many_of(NodeId("node-b".into()), asked).await.unwrap(), []);
     });
 }
 

@@ -129,6 +129,13 @@ pub fn of_one_end_the_earlier_notice_stays<S: SharedRecords, G>(fresh: Fresh<S, 
             store.apply(vec![write(noticed(later))]).await.unwrap();
             assert_eq!(store.get(end.id).await.unwrap(), Some(noticed(stays)), "noticed {later} later");
         }
+        // Noticed later, by a gateway that knows a later sign of life.
+        let seen = |at: UtcMicros| Record { last_seen_at: Some(at), end_time: Some(at), ..noticed(5) };
+        let known = end.end_time.unwrap();
+        for (later, stays) in [(-1, noticed(3)), (1, seen(UtcMicros(known.0 + 1))), (0, seen(UtcMicros(known.0 + 1)))] {
+            store.apply(vec![write(seen(UtcMicros(known.0 + later)))]).await.unwrap();
+            assert_eq!(store.get(end.id).await.unwrap(), Some(stays), "seen {later} later");
+        }
         let history = store.history(end.id).await.unwrap();
         assert_eq!(history.len(), 1, "it is one end all the same");
         let observed = record(1, 2, Authority::Observed, Status::Closed);

@@ -40,11 +40,11 @@ const BOUND: [(&str, &str); 22] = [
     ("exit_status", NUMBER),
     ("last_seen_at", NUMBER),
     ("last_input_at", NUMBER),
-    ("end_time", NUMBER),
     ("bytes_in", NUMBER),
     ("bytes_out", NUMBER),
     ("recording", TEXT),
     ("detected_at", NUMBER),
+    ("end_time", NUMBER),
     ("rank_key", NUMBER),
 ];
 
@@ -56,13 +56,14 @@ const NOT_OVER: &str = "(n.status = 'closed' OR NOT EXISTS \
 /// Index of the first column that a higher rank replaces; all from here on are, in this order. The columns fixed at
 /// birth are not, which spares their indexes.
 ///
-/// `detected_at` and `rank_key`, the guard, are the last of them: assignments run from left to right and each sees the
+/// The columns of the guard are the last of them, in this order: assignments run from left to right and each sees the
 /// ones before it, so a guard that is raised first would keep every other column as it was.
 const FIRST_REPLACED: usize = 7;
 
-/// The rule of `Record::join`: the higher rank, and of equal ranks the one noticed earlier.
+/// The rule of `Record::join`: the higher rank, of equal ranks the later end, and of equal ends the one noticed earlier.
 const STANDS_ABOVE: &str = "n.rank_key > session_records.rank_key OR (n.rank_key = session_records.rank_key \
-    AND n.detected_at < session_records.detected_at)";
+    AND (n.end_time > session_records.end_time OR (n.end_time = session_records.end_time \
+    AND n.detected_at < session_records.detected_at)))";
 
 /// Every stored column of `session_records`.
 pub static COLUMNS: LazyLock<String> = LazyLock::new(|| BOUND.map(|(name, _)| name).join(", "));
@@ -94,11 +95,11 @@ pub fn upserts(records: &[&Record]) -> Vec<Statement> {
             .bind(record.exit_status.map(i64::from))
             .bind(record.last_seen_at.map(|at| at.0))
             .bind(record.last_input_at.map(|at| at.0))
-            .bind(record.end_time.map(|at| at.0))
             .bind(integer(record.bytes_in))
             .bind(integer(record.bytes_out))
             .bind(record.recording.as_deref())
             .bind(record.detected_at.map(|at| at.0))
+            .bind(record.end_time.map(|at| at.0))
             .bind(integer(record.rank()))
     })
 }

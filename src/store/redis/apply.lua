@@ -1,6 +1,7 @@
 -- Applies records of one node. A record replaces the stored one only where its rank is higher, or where it reports the
--- same end, noticed earlier; so order and repetition do not matter. An open one that is sent again is listed again. A
--- record whose epoch is fenced may only close. A closed record stays for a while as its own tombstone.
+-- same end with a later last sign of life, or with the same one and noticed earlier; so order and repetition do not
+-- matter. An open one that is sent again is listed again. A record whose epoch is fenced may only close. A closed record
+-- stays for a while as its own tombstone.
 --
 -- KEYS: the node's fence, lease, beats and changes; then the hash of each record's session.
 -- ARGV: the epoch below which the caller fences, the lease it left, the lease it leaves, how long a closed record stays
@@ -16,11 +17,9 @@ if tonumber(ARGV[1]) > fenced then
   redis.call('SET', fence, ARGV[1])
 end
 
-local noticed
+local places = {}
 for field = 1, count do
-  if ARGV[6 + field] == 'detected_at' then
-    noticed = field
-  end
+  places[ARGV[6 + field]] = field
 end
 
 local at = 6 + count
@@ -30,8 +29,10 @@ for session = 5, #KEYS do
   local known = tonumber(redis.call('HGET', key, 'rank')) or -1
   local above = tonumber(rank) > known
   if closed and tonumber(rank) == known then
-    local earlier, later = tonumber(ARGV[at + 1 + noticed]), tonumber(redis.call('HGET', key, 'detected_at'))
-    above = earlier and later and earlier < later
+    local ends, notices = tonumber(ARGV[at + 1 + places.end_time]), tonumber(ARGV[at + 1 + places.detected_at])
+    local stored = redis.call('HMGET', key, 'end_time', 'detected_at')
+    local ended, noticed = tonumber(stored[1]), tonumber(stored[2])
+    above = ends and ended and notices and noticed and (ends > ended or (ends == ended and notices < noticed))
   end
   if above and (closed or tonumber(epoch) > fenced) then
     local fields = {}

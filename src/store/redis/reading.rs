@@ -34,23 +34,15 @@ impl View {
         let reading = async {
             let mut found = Vec::new();
             for part in ids.chunks(PER_CALL) {
-                let listed = part.iter().map(|id| (*id, 0.0)).collect();
+                let mut questions = Pipeline::with_capacity(part.len());
+                for id in part {
+                    questions.cmd("ZSCORE").arg(key(&node, "beats")).arg(id.to_string());
+                }
+                let beats: Vec<Option<f64>> = connection.ask_all(&questions).await.map_err(failure)?;
+                let listed = part.iter().zip(beats).map(|(id, beat)| (*id, beat.unwrap_or(0.0))).collect();
                 self.read_sessions(&mut connection, &node, listed, &mut found).await?;
             }
             Ok(found)
-        };
-        let found = reading.await;
-        connection.settle(found)
-    }
-
-    pub(super) async fn one_of(&self, node: NodeId, id: SessionId) -> Result<Option<Record>, StoreError> {
-        let mut connection = self.pool.connection().await.map_err(failure)?;
-        let reading = async {
-            let question = redis::cmd("ZSCORE").arg(key(&node, "beats")).arg(id.to_string()).take();
-            let beat: Option<f64> = connection.ask(&question).await.map_err(failure)?;
-            let mut found = Vec::new();
-            self.read_sessions(&mut connection, &node, vec![(id, beat.unwrap_or(0.0))], &mut found).await?;
-            Ok(found.pop())
         };
         let found = reading.await;
         connection.settle(found)

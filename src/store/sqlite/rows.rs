@@ -44,7 +44,8 @@ const KEEP_THE_HIGHER_RANK: &str = " ON CONFLICT (session_id) DO UPDATE SET rank
     end_time = excluded.end_time, detected_at = excluded.detected_at, bytes_in = excluded.bytes_in, \
     bytes_out = excluded.bytes_out, recording = excluded.recording \
     WHERE excluded.rank_key > session_records.rank_key OR (excluded.rank_key = session_records.rank_key \
-    AND excluded.detected_at < session_records.detected_at)";
+    AND (excluded.end_time > session_records.end_time OR (excluded.end_time = session_records.end_time \
+    AND excluded.detected_at < session_records.detected_at)))";
 
 /// The same rule where neither the status nor the end changes, as in a heartbeat: SQLite writes the entry of every
 /// index that has an assigned column, changed or not, so the columns of the open sessions' indexes are compared and not

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     core::record::{Authority, Record, SessionId, UtcMicros},
-    recording::directory::RecordingDir,
+    recording::directory::{Finished, RecordingDir},
     store::{Journal, RecordStore, StoreError, Write},
     tool::progress::Progress,
 };
@@ -37,7 +37,7 @@ pub async fn repair(
             let mut writes = writes(records, part).await?;
             // No gateway serves the open ones, and a journal that has begun a later epoch accepts only their end.
             for Write { record, transitions } in writes.iter_mut().filter(|write| !write.record.is_closed()) {
-                let end = lost(recording_dir, record.clone(), now);
+                let end = lost(view, recording_dir, record.clone(), now).await?;
                 *record = end.record;
                 transitions.extend(end.transitions);
             }
@@ -47,8 +47,10 @@ pub async fn repair(
         }
     }
     for part in found.of(Difference::LeftOpen).chunks(batch) {
-        let open = records_of(view.journal, part).await?.into_iter().filter(|record| !record.is_closed());
-        let writes: Vec<_> = open.map(|record| lost(recording_dir, record, now)).collect();
+        let mut writes = Vec::with_capacity(part.len());
+        for record in records_of(view.journal, part).await?.into_iter().filter(|record| !record.is_closed()) {
+            writes.push(lost(view, recording_dir, record, now).await?);
+        }
         written += writes.len() as u64;
         view.journal.apply(writes).await?;
         progress.advance(part.len() as u64);
@@ -68,23 +70,30 @@ pub async fn repair(
     Ok(written)
 }
 
-/// Returns the write that closes an orphan.
-fn lost(recording_dir: &RecordingDir, orphan: Record, now: UtcMicros) -> Write {
-    let detail = found_with_recording(recording_dir, &orphan);
-    Write::close_as_node_lost(orphan, Authority::Observed, now, detail)
-}
-
-/// Seals the recording of an orphan, which no gateway writes any more, and returns the detail of its end with that
-/// seal.
-fn found_with_recording(recording_dir: &RecordingDir, orphan: &Record) -> String {
-    match recording_dir.finish(orphan) {
-        Ok(Some(seal)) => format!("{FOUND} {seal}"),
-        Ok(None) => FOUND.to_owned(),
+/// Seals the recording of an orphan, which no gateway writes any more, and returns the write that closes it with its
+/// last sign of life, there or in the live view.
+async fn lost(
+    view: &View<'_>,
+    recording_dir: &RecordingDir,
+    mut orphan: Record,
+    now: UtcMicros,
+) -> Result<Write, StoreError> {
+    if let Some(live) = view.live {
+        let shown = live.one_of(orphan.node.clone(), orphan.id).await?;
+        orphan.note_life(shown.and_then(|shown| shown.last_seen_at), now);
+    }
+    let mut detail = FOUND.to_owned();
+    match recording_dir.finish(&orphan) {
+        Ok(Some(Finished { seal, ended_at })) => {
+            detail = format!("{FOUND} {seal}");
+            orphan.note_life(ended_at, now);
+        }
+        Ok(None) => {}
         Err(error) => {
             tracing::warn!(session_id = %orphan.id, %error, "its recording could not be sealed; the next start tries again");
-            FOUND.to_owned()
         }
     }
+    Ok(Write::close_as_node_lost(orphan, Authority::Observed, now, detail))
 }
 
 /// Writes the content of the outbox to the records.

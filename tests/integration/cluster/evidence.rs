@@ -71,6 +71,31 @@ fn another_nodes_session_is_explained_by_its_records_and_by_its_owners_signs_of_
 }
 
 #[test]
+fn a_killed_gateways_session_ends_with_its_last_beat() {
+    let site = site!();
+    let home = Arc::new(site.home("gw-1").set("recording.enabled", "false"));
+    let gateway = home.start();
+    let (page, id) = gateway.page("playground");
+    let beat = || -> Option<i64> {
+        let told = site.redis.ask(&format!("ZSCORE pulsegate:{{gw-1}}:beats {id}")).unwrap();
+        told.lines().find_map(|line| line.parse().ok()).filter(|at| *at > 0)
+    };
+    page.runs("echo first", "first");
+    within(Duration::from_secs(5), "a beat", || beat().is_some());
+    let first = beat();
+    page.runs("echo again", "again");
+    within(Duration::from_secs(5), "a later beat", || beat() > first);
+    gateway.dies();
+    let last = beat().unwrap().to_string();
+    let _gateway = home.start();
+    let ended = || {
+        let times = format!("SELECT end_time, last_seen_at FROM session_records WHERE session_id = '{id}'");
+        site.sql(&times).split_whitespace().filter(|time| *time == last).count() == 2
+    };
+    within(Duration::from_secs(5), "ended with it", ended);
+}
+
+#[test]
 fn a_reader_of_another_gateways_events_is_told_of_the_gap_and_of_everything_open() {
     let site = site!();
     let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));

@@ -80,6 +80,25 @@ fn every_session_of_a_killed_gateway_is_closed_before_the_next_says_ready() {
 }
 
 #[test]
+fn a_killed_gateways_session_ends_no_sooner_than_its_recording() {
+    let playground = Playground::start();
+    let home = Arc::new(Home::with(&playground));
+    let gateway = home.start();
+    let (page, id) = gateway.page("playground");
+    page.runs("echo early", "early");
+    let early = gateway.session(&id)["last_seen_at"].as_str().unwrap().to_owned();
+    page.runs("echo a-late-one", "a-late-one");
+    let recording = format!("/api/v1/sessions/{id}/recording");
+    eventually(Duration::from_secs(5), || {
+        gateway.asks("GET", &recording, None).text().contains("a-late-one").then_some(())
+    });
+    gateway.dies();
+    let session = home.start().session(&id);
+    assert!(session["end_time"].as_str().unwrap() > early.as_str(), "{early}: {session}");
+    assert_eq!(session["end_time"], session["last_seen_at"]);
+}
+
+#[test]
 fn an_acknowledged_session_survives_a_kill_at_once() {
     let playground = Playground::start();
     let home = Arc::new(Home::with(&playground));

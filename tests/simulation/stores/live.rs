@@ -185,10 +185,6 @@ impl LiveStore for View {
         async move { self.way.carry(knows).await }.boxed()
     }
 
-    fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        async move { Ok(self.find_many_of(node, vec![id]).await?.pop()) }.boxed()
-    }
-
     fn is_closed(&self, _: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
         let server = self.server.clone();
         let knows = move || Ok(server.holdings().sessions.get(&id).is_some_and(Record::is_closed));

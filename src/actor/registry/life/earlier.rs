@@ -2,10 +2,14 @@
 
 use tokio::task::spawn_blocking;
 
+use super::Witnesses;
 use crate::{
     actor::{Settings, clock, registry::ends::Ends, stores::Stores},
-    core::record::{Authority, Epoch, NodeId, Record, Status},
-    recording::{Seal, directory::RecordingDir},
+    core::record::{Authority, Epoch, NodeId, Record, Status, UtcMicros},
+    recording::{
+        Seal,
+        directory::{Finished, RecordingDir},
+    },
     store::{ListQuery, Position, RecordStore, StoreError, Write},
 };
 
@@ -29,12 +33,15 @@ impl Earlier {
         Self { node, epoch: *epoch, alone, batch: *cleanup_batch, recording_dir }
     }
 
-    /// Seals an orphan's recording, and returns the detail of its close with the seal.
-    pub(in crate::actor::registry) fn found(&self, orphan: &Record) -> String {
-        match sealed(&self.recording_dir, orphan) {
-            Some(seal) => format!("{FOUND_AT_START} {seal}"),
-            None => FOUND_AT_START.to_owned(),
+    /// Seals an orphan's recording, and returns the write that closes it: its end is the last sign of life that is known
+    /// of it, in the recording too, and the detail has the seal.
+    pub(in crate::actor::registry) fn close(&self, mut orphan: Record, now: UtcMicros) -> Write {
+        let mut detail = FOUND_AT_START.to_owned();
+        if let Some(Finished { seal, ended_at }) = finished(&self.recording_dir, &orphan) {
+            detail = format!("{FOUND_AT_START} {seal}");
+            orphan.note_life(ended_at, now);
         }
+        Write::close_as_node_lost(orphan, Authority::Observed, now, detail)
     }
 
     /// Whether this process is not writing, and never will write, to the recording of a session.
@@ -69,8 +76,7 @@ impl Earlier {
                 continue;
             }
             let recording_dir = self.recording_dir.clone();
-            sealed +=
-                spawn_blocking(move || self::sealed(&recording_dir, &session).map_or(0, |_| 1)).await.unwrap_or(0);
+            sealed += spawn_blocking(move || finished(&recording_dir, &session).map_or(0, |_| 1)).await.unwrap_or(0);
         }
         Ok(sealed)
     }
@@ -81,7 +87,7 @@ impl Earlier {
 }
 
 /// Seals the remains of a session's recording.
-fn sealed(recording_dir: &RecordingDir, session: &Record) -> Option<Seal> {
+fn finished(recording_dir: &RecordingDir, session: &Record) -> Option<Finished> {
     recording_dir.finish(session).unwrap_or_else(|error| {
         tracing::error!(session_id = %session.id, %error, "an interrupted recording could not be sealed");
         None
@@ -89,20 +95,19 @@ fn sealed(recording_dir: &RecordingDir, session: &Record) -> Option<Seal> {
 }
 
 /// Closes, in batches, sessions that earlier epochs of this node left open in the journal: they end at their last
-/// evidence of life. Returns their number.
+/// evidence of life. Returns their number. The live view still has their beats: it is told of an end only once the
+/// journal has it.
 pub(in crate::actor::registry) async fn recover(
     journal: &dyn RecordStore,
     earlier: &Earlier,
+    mut witnesses: Witnesses,
     ends: &Ends,
 ) -> Result<u64, StoreError> {
     let mut closed = 0;
-    let close = async |orphans: Vec<Record>| {
+    let mut close = async |mut orphans: Vec<Record>| {
         let now = clock::utc();
-        let lost = |record| {
-            let detail = earlier.found(&record);
-            Write::close_as_node_lost(record, Authority::Observed, now, detail)
-        };
-        let closes: Vec<Write> = orphans.into_iter().map(lost).collect();
+        witnesses.hear(&mut orphans, now).await;
+        let closes: Vec<Write> = orphans.into_iter().map(|orphan| earlier.close(orphan, now)).collect();
         journal.apply(closes.clone()).await?;
         closes.iter().for_each(|end| ends.tell(end));
         Ok::<(), StoreError>(())
@@ -133,6 +138,7 @@ pub(super) async fn recover_records(
     records: &dyn RecordStore,
     journal: &dyn RecordStore,
     earlier: &Earlier,
+    mut witnesses: Witnesses,
     ends: &Ends,
 ) -> Result<u64, StoreError> {
     let mut closed = 0;
@@ -148,17 +154,16 @@ pub(super) async fn recover_records(
             match journal.get(orphan.id).await?.filter(Record::is_closed) {
                 // Its history follows from the outbox.
                 Some(record) => ended.push(Write { record, transitions: Vec::new() }),
-                None => {
-                    let detail = earlier.found(&orphan);
-                    unknown.push(Write::close_as_node_lost(orphan, Authority::Observed, now, detail));
-                }
+                None => unknown.push(orphan),
             }
         }
         if !unknown.is_empty() {
-            journal.apply(unknown.clone()).await?;
-            unknown.iter().for_each(|end| ends.tell(end));
+            witnesses.hear(&mut unknown, now).await;
+            let closes: Vec<Write> = unknown.into_iter().map(|orphan| earlier.close(orphan, now)).collect();
+            journal.apply(closes.clone()).await?;
+            closes.iter().for_each(|end| ends.tell(end));
+            ended.extend(closes);
         }
-        ended.extend(unknown);
         records.apply(ended).await?;
     }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use super::*;
 use crate::{
     actor::{audit::Audit, observe::Observations, registry::ends::Ends},
-    core::record::{Record, Status, UtcMicros, fixture},
+    core::record::{Authority, Record, Status, UtcMicros, fixture},
     recording::{Seal, directory::RecordingDir},
-    store::{Write, audit::MemoryAudit, sqlite::SqliteStore},
+    store::{LiveStore, Write, audit::MemoryAudit, memory::MemoryLive, sqlite::SqliteStore},
 };
 
 fn born(epoch: Epoch, node: NodeId) -> Record {
@@ -49,14 +49,54 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
     journal.apply(told(&active)).await.unwrap();
 
     let (seen, ends) = ends();
-    assert_eq!(recover(&journal, &earlier, &ends).await.unwrap(), 1);
-    assert_eq!(recover_records(&records, &journal, &earlier, &ends).await.unwrap(), 1);
+    assert_eq!(recover(&journal, &earlier, Witnesses::default(), &ends).await.unwrap(), 1);
+    assert_eq!(recover_records(&records, &journal, &earlier, Witnesses::default(), &ends).await.unwrap(), 1);
     let ended = journal.get(active.id).await.unwrap().unwrap();
     assert_eq!((ended.end_reason, ended.version), (Some(EndReason::NodeLost), 3));
     assert_eq!(records.get(active.id).await.unwrap().unwrap(), ended);
     assert_eq!(lost(&seen), 1);
     let history = journal.history(active.id).await.unwrap();
     assert_eq!(history.iter().filter(|passed| passed.status == Status::Closed).count(), 1);
+}
+
+#[actix_rt::test]
+async fn an_orphan_ends_with_the_last_sign_of_life_that_anything_still_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async |name| SqliteStore::open(&folder.path().join(name)).await.unwrap();
+    let (journal, records, live) = (open("journal.db").await, open("records.db").await, MemoryLive::default());
+    let recording_dir = RecordingDir::new(folder.path(), None);
+    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), alone: false, batch: 2, recording_dir };
+    let at = |seconds: i64| UtcMicros(seconds * 1_000_000);
+    let orphan = |n: u8| {
+        let (id, born) = (SessionId::new(at(1), [n; 10]), born(Epoch(1), earlier.node.clone()));
+        let recording = Some(crate::recording::directory::place(&id.to_string(), born.start_time));
+        Record { id, version: 2, status: Status::Active, last_seen_at: Some(at(4)), recording, ..born }
+    };
+    for n in 1..=5 {
+        journal.apply(told(&orphan(n))).await.unwrap();
+        live.apply(vec![orphan(n)]).await.unwrap();
+    }
+    // What the checkpoint says, a beat, an event of the recording, the end as another gateway concluded it, and a beat
+    // of a time to come.
+    live.beat(vec![(orphan(2).id, at(7)), (orphan(4).id, at(3)), (orphan(5).id, UtcMicros(i64::MAX))]).await.unwrap();
+    let header = "{\"version\":2,\"width\":80,\"height\":24,\"timestamp\":1,\"session\":\"s\",\"began_us\":1250000}\n";
+    let path = folder.path().join(orphan(3).recording.unwrap());
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, format!("{header}[1.0,\"o\",\"a\"]\n[6.5,\"o\",\"b\"]\n[7.0")).unwrap();
+    let concluded = Record { last_seen_at: Some(at(9)), ..orphan(4) };
+    records
+        .apply(vec![Write::close_as_node_lost(concluded, Authority::Inferred, at(99), "concluded".into())])
+        .await
+        .unwrap();
+
+    let witnesses = Witnesses { live: Some(Arc::new(live)), records: Some(Arc::new(records)) };
+    assert_eq!(recover(&journal, &earlier, witnesses, &ends().1).await.unwrap(), 5);
+    for (n, seen) in [(1, Some(at(4))), (2, Some(at(7))), (3, Some(UtcMicros(7_750_000))), (4, Some(at(9))), (5, None)]
+    {
+        let ended = journal.get(orphan(n).id).await.unwrap().unwrap();
+        let seen = seen.or(ended.detected_at);
+        assert_eq!((ended.last_seen_at, ended.end_time), (seen, seen), "{n}: {ended:?}");
+    }
 }
 
 #[actix_rt::test]
@@ -77,9 +117,10 @@ async fn what_stands_open_under_another_name_is_over_where_nobody_shares_the_rec
         journal.apply(told(record)).await.unwrap();
     }
     let (seen, ends) = ends();
-    assert_eq!(recover(&journal, &earlier, &ends).await.unwrap(), 0, "the other may be a gateway that serves");
+    let recovered = async |earlier: &Earlier| recover(&journal, earlier, Witnesses::default(), &ends).await.unwrap();
+    assert_eq!(recovered(&earlier).await, 0, "the other may be a gateway that serves");
     earlier.alone = true;
-    assert_eq!(recover(&journal, &earlier, &ends).await.unwrap(), 5);
+    assert_eq!(recovered(&earlier).await, 5);
     assert_eq!(lost(&seen), 5);
     for record in &left {
         let ended = journal.get(record.id).await.unwrap().unwrap();

@@ -21,6 +21,28 @@ fn a_thousand_beats_are_one_command() {
 }
 
 #[test]
+fn of_an_end_that_is_remembered_the_later_sign_of_life_stays() {
+    let Some(server) = one_server() else { return };
+    block_on(async {
+        let view = view(&server.url(), 1);
+        let end = conformance::record(1, 2, Authority::Inferred, Status::Closed);
+        let after = |by: i64| end.end_time.map(|at| UtcMicros(at.0 + by));
+        let concluded = |(seen, noticed)| Record {
+            last_seen_at: after(seen),
+            end_time: after(seen),
+            detected_at: after(noticed),
+            ..end.clone()
+        };
+        for (told, stays) in [((1, 5), (1, 5)), ((0, 1), (1, 5)), ((1, 9), (1, 5)), ((1, 4), (1, 4)), ((2, 9), (2, 9))]
+        {
+            view.apply(vec![concluded(told)]).await.unwrap();
+            let remembered = view.find_many_of(end.node.clone(), vec![end.id]).await.unwrap();
+            assert_eq!(remembered, [concluded(stays)], "after {told:?}");
+        }
+    });
+}
+
+#[test]
 fn beats_that_are_lost_alone_come_back_with_what_is_told_again() {
     let Some(server) = one_server() else { return };
     block_on(async {
