@@ -119,6 +119,10 @@ impl Session {
         }
         session.login_by = None;
         session.peer = Some(Liveness::new(now.at, session.limits.peer));
+        if session.limits.idle_timeout.is_some() {
+            // The browsers may have been warned by the clock of before.
+            session.effects.push_back(Effect::Warn(Warning::Idle(None)));
+        }
         session
     }
 
@@ -187,8 +191,7 @@ impl Session {
 
     fn note_input(&mut self, at: Instant) {
         if at > self.last_input {
-            self.last_input = at;
-            self.idle_warned = false;
+            self.put_off_idleness(at);
         }
     }
 

@@ -218,10 +218,10 @@ pub enum GatewayFrame<'a> {
         /// A sentence.
         detail: &'a str,
     },
-    /// The session has been idle for long.
+    /// The session has been idle for long, or is no longer.
     IdleWarning {
-        /// Time left.
-        closes_in_ms: u64,
+        /// Time left; `null` withdraws the warning.
+        closes_in_ms: Option<u64>,
     },
     /// The session is close to its longest duration, regardless of activity.
     DurationWarning {

@@ -25,8 +25,8 @@ async function maria(lab, gateway, admin) {
 }
 
 /** Opens a shell of the owner's, and a page of maria's, who may watch it. */
-async function shared(lab) {
-  const gateway = await lab.demo();
+async function shared(lab, settings) {
+  const gateway = await lab.demo(settings);
   const owner = await lab.desk(gateway);
   const guest = await maria(lab, gateway, owner);
   await owner.at("nav-new").click();
@@ -115,6 +115,19 @@ promise("a watcher who is refused is shown that, and an operator takes control w
     await guest.at("control-return").click();
     await owner.ask("echo given-back", /^given-back$/m);
   }
+});
+
+promise("who looks on at an idle shell is warned, has no say in it, and sees that its owner types again", async (lab) => {
+  const { owner, guest, id } = await shared(lab, { "session.idle_timeout": "24s" });
+  await owner.ask("echo begun", /^begun$/m);
+  await guest.at("nav-sessions").click();
+  await guest.row(id).getByTestId("session-watch").click();
+  await guest.at("idle-warning").waitFor();
+  await owner.at("stay").waitFor();
+  assert.equal(await guest.at("stay").count(), 0);
+  await owner.ask("echo again", /^again$/m);
+  await guest.at("idle-warning").waitFor({ state: "detached" });
+  await until("a title that asks for nothing", async () => !(await guest.page.title()).startsWith("("));
 });
 
 promise("a user who may no longer watch reads so in that terminal, and stays signed in until they are disabled", async (lab) => {

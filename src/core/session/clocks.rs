@@ -121,8 +121,7 @@ impl Session {
             }
             if !self.idle_warned && end <= now.at + notice(limit) {
                 self.idle_warned = true;
-                self.effects
-                    .push_back(Effect::Warn(Warning { reason: EndReason::IdleTimeout, closes_in: end - now.at }));
+                self.effects.push_back(Effect::Warn(Warning::Idle(Some(end - now.at))));
             }
         }
         if let Some(limit) = self.limits.max_duration {
@@ -133,8 +132,7 @@ impl Session {
             }
             if !self.duration_warned && end <= now.at + notice(limit) {
                 self.duration_warned = true;
-                self.effects
-                    .push_back(Effect::Warn(Warning { reason: EndReason::MaxDuration, closes_in: end - now.at }));
+                self.effects.push_back(Effect::Warn(Warning::MaxDuration(end - now.at)));
             }
         }
     }
@@ -149,7 +147,15 @@ impl Session {
             *deadline = deadline.map(|at| at + lasted);
         }
         self.exit.iter_mut().for_each(|exit| exit.forgive(lasted));
-        self.last_input = (self.last_input + lasted).min(now.at);
+        self.put_off_idleness((self.last_input + lasted).min(now.at));
+    }
+
+    /// Counts idleness from `at` on. Withdraws a warning, which is given anew if it is still due.
+    pub(super) fn put_off_idleness(&mut self, at: Instant) {
+        self.last_input = at;
+        if std::mem::take(&mut self.idle_warned) {
+            self.effects.push_back(Effect::Warn(Warning::Idle(None)));
+        }
     }
 }
 

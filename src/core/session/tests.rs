@@ -65,7 +65,9 @@ fn word(effect: &Effect) -> String {
         Effect::DropBrowser(attach) => format!("drop {}", attach.0),
         Effect::Supersede(attach) => format!("supersede {}", attach.0),
         Effect::ProbePeer => "probe".into(),
-        Effect::Warn(warning) => format!("warn {} {}", warning.reason, warning.closes_in.as_secs_f64()),
+        Effect::Warn(Warning::Idle(Some(left))) => format!("warn idle_timeout {}", left.as_secs_f64()),
+        Effect::Warn(Warning::Idle(None)) => "withdraw idle_timeout".into(),
+        Effect::Warn(Warning::MaxDuration(left)) => format!("warn max_duration {}", left.as_secs_f64()),
         Effect::CloseLink => "close_link".into(),
         Effect::Announce(record, Some(transition)) => {
             assert_eq!((record.status, record.end_reason), (transition.status, transition.end_reason));

@@ -117,7 +117,7 @@ pub enum Effect {
     Supersede(AttachNo),
     /// Send an SSH keepalive that wants a reply.
     ProbePeer,
-    /// Warn the user of an ending by the clock.
+    /// Warn the users of an ending by the clock, or withdraw that.
     Warn(Warning),
     /// End the SSH connection.
     CloseLink,
@@ -130,11 +130,11 @@ pub enum Effect {
     },
 }
 
-/// A warning that a clock will soon end the session.
+/// A warning that a clock will soon end the session, with the time left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Warning {
-    /// `idle_timeout` or `max_duration`.
-    pub reason: EndReason,
-    /// The time left.
-    pub closes_in: Duration,
+pub enum Warning {
+    /// Nobody types; `None` withdraws the warning.
+    Idle(Option<Duration>),
+    /// The longest duration is nearly reached, which nothing puts off.
+    MaxDuration(Duration),
 }

@@ -1,5 +1,7 @@
 //! Messages of a session, and of the gateway that stops, as frames to a browser. Does not know the browser's frames.
 
+use std::time::Duration;
+
 use actix::{ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
 use actix_http::ws::{CloseCode, OpCode};
 
@@ -38,6 +40,15 @@ impl TerminalSocket {
         }));
     }
 
+    /// Warns of an ending by the clock, or withdraws that.
+    fn warn(&mut self, warning: Warning) {
+        let millis = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        self.send(&match warning {
+            Warning::Idle(left) => GatewayFrame::IdleWarning { closes_in_ms: left.map(millis) },
+            Warning::MaxDuration(left) => GatewayFrame::DurationWarning { closes_in_ms: millis(left) },
+        });
+    }
+
     /// Reports that the session is over. One that ended with its gateway may be opened anew once that is back.
     pub(super) fn closed(&mut self, reason: EndReason, exit_status: Option<u32>, message: &str, ctx: &mut Ctx) {
         self.send(&GatewayFrame::Closed { reason, exit_status, message });
@@ -67,14 +78,7 @@ impl StreamHandler<ToSocket> for TerminalSocket {
             ToSocket::InputAck(input_offset) => self.send(&GatewayFrame::InputAck { input_offset }),
             ToSocket::Status { status, detail } => self.send(&GatewayFrame::Status { status, detail: &detail }),
             ToSocket::Ask(id, prompt) => self.send(&protocol::prompt(id, &prompt)),
-            ToSocket::Warn(Warning { reason, closes_in }) => {
-                let closes_in_ms = u64::try_from(closes_in.as_millis()).unwrap_or(u64::MAX);
-                if reason == EndReason::IdleTimeout {
-                    self.send(&GatewayFrame::IdleWarning { closes_in_ms });
-                } else {
-                    self.send(&GatewayFrame::DurationWarning { closes_in_ms });
-                }
-            }
+            ToSocket::Warn(warning) => self.warn(warning),
             ToSocket::Ping => self.outlet.say(OpCode::Ping, b""),
             ToSocket::Closed { reason, exit_status, message } => self.closed(reason, exit_status, &message, ctx),
             ToSocket::Superseded => self.fail(Fault::Superseded, "The session was opened in another window.", ctx),

@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, time::Duration};
 
 use pulsegate::ssh::demo::{Admits, Round};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     sshd,
@@ -201,6 +201,7 @@ fn who_types_nothing_is_warned_and_may_stay_once_more() {
     let warning = page.hears_within(Duration::from_secs(4), "idle_warning");
     assert!(warning["closes_in_ms"].as_u64().unwrap() <= 1500, "{warning}");
     page.says(json!({"type": "stay"}));
+    assert_eq!(page.hears("idle_warning")["closes_in_ms"], Value::Null);
     page.hears_within(Duration::from_secs(4), "idle_warning");
     assert!(gateway.says(&id, "active").is_some());
     let closed = page.closed();

@@ -185,8 +185,8 @@ export type ServerFrame =
   | Prompt
   /** The session entered this status; `detail` is one sentence about it. */
   | { type: "status"; status: Status; detail: string }
-  /** Nothing was typed for long; the session closes unless `stay` or input comes. */
-  | { type: "idle_warning"; closes_in_ms: number }
+  /** Nothing was typed for long; the session closes unless `stay` or input comes, which withdraw this with `null`. */
+  | { type: "idle_warning"; closes_in_ms: number | null }
   /** The session has nearly reached its longest duration; nothing puts that off. */
   | { type: "duration_warning"; closes_in_ms: number }
   /** Something to know that changes nothing yet: the gateway is about to stop. */

@@ -1,6 +1,6 @@
 // Tests how long a page shows the warnings before a session closes.
 import { beforeEach, describe, expect, test } from "vitest";
-import { begin, connection, seen, socket } from "./connection.fixture";
+import { begin, connection, seen, socket, world } from "./connection.fixture";
 import { UNACKNOWLEDGED_BYTES } from "./input";
 
 beforeEach(begin);
@@ -33,5 +33,13 @@ describe("a warning", () => {
     expect([seen.idle.at(-1), socket().input]).toEqual([1000, [8, 3]]);
     connection.input(new TextEncoder().encode("a"));
     expect(seen.idle.at(-1)).toBe(null);
+  });
+
+  test("of idleness is withdrawn on every page once somebody types on another one", () => {
+    world.looksOn = true;
+    socket().attached();
+    socket().control({ type: "idle_warning", closes_in_ms: 1000 });
+    socket().control({ type: "idle_warning", closes_in_ms: null });
+    expect(seen.idle).toEqual([1000, null]);
   });
 });

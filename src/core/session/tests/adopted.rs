@@ -72,6 +72,15 @@ fn the_total_time_goes_on_whatever_the_clock_on_the_wall_says() {
 }
 
 #[test]
+fn a_warning_of_idleness_is_withdrawn_since_its_clock_begins_anew() {
+    let limits = Limits { idle_timeout: Some(secs(600.0)), ..LIMITS };
+    let mut story = Story::active(limits);
+    assert_eq!(story.until_with_signs_of_life(590.0), "540: warn idle_timeout 60");
+    let mut again = adopt(&story, limits);
+    assert_eq!((again.words(), again.deadline("idle_timeout")), ("withdraw idle_timeout".to_owned(), Some(1_190.0)));
+}
+
+#[test]
 fn a_login_goes_on_and_a_closed_one_stays_closed() {
     let mut story = Story::new(LIMITS);
     let mut login = adopt(&story, LIMITS);

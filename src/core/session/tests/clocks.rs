@@ -116,15 +116,23 @@ fn a_key_or_a_wish_to_stay_puts_idleness_off_and_warns_again() {
     for stay in [false, true] {
         let mut story = Story::active(IDLE);
         assert_eq!(story.until_with_signs_of_life(590.0), "540: warn idle_timeout 60");
-        if stay {
-            story.tell(Event::Stay)
-        } else {
-            story.type_a_key()
-        };
+        let told = if stay { story.tell(Event::Stay) } else { story.type_a_key() };
+        assert_eq!(told, "withdraw idle_timeout");
+        assert_eq!(story.type_a_key(), "", "once");
         assert_eq!(story.deadline("idle_timeout"), Some(1_190.0));
         let log = story.until_with_signs_of_life(1_200.0);
         assert!(log.ends_with("1130: warn idle_timeout 60; 1190: close_link, closed(idle_timeout), finish"), "{log}");
     }
+}
+
+#[test]
+fn a_stall_withdraws_the_warning_and_gives_it_anew_with_the_time_that_is_left() {
+    let mut story = Story::active(IDLE);
+    assert_eq!(story.until_with_signs_of_life(590.0), "540: warn idle_timeout 60");
+    assert_eq!(story.tell(Event::Stalled { lasted: secs(20.0) }), "withdraw idle_timeout");
+    let log = story.until_with_signs_of_life(700.0);
+    assert!(log.contains("warn idle_timeout 30"), "{log}");
+    assert!(log.ends_with("620: close_link, closed(idle_timeout), finish"), "{log}");
 }
 
 #[test]
