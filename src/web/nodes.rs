@@ -4,7 +4,15 @@ use actix_web::{Responder, web};
 use serde::Serialize;
 
 use super::{auth::Caller, state::State, view::Rfc3339};
-use crate::actor::gateway::NodeReport;
+use crate::{actor::gateway::NodeReport, core::people::Right};
+
+/// What everybody is told of a node: where their own sessions may be.
+#[derive(Serialize)]
+struct StandingView<'a> {
+    id: &'a str,
+    own: bool,
+    standing: &'static str,
+}
 
 #[derive(Serialize)]
 struct NodeView<'a> {
@@ -20,7 +28,13 @@ struct NodeView<'a> {
 }
 
 /// Answers with every node, this one first.
-pub async fn nodes(state: web::Data<State>, _: Caller) -> impl Responder {
+pub async fn nodes(state: web::Data<State>, caller: Caller) -> impl Responder {
+    if !caller.has(Right::Observe) {
+        let (nodes, own) = (state.gateway.standings(), state.gateway.node());
+        let views =
+            nodes.iter().map(|(id, standing)| StandingView { id: &id.0, own: id == own, standing: standing.as_str() });
+        return web::Json(serde_json::json!({ "nodes": views.collect::<Vec<_>>() }));
+    }
     let nodes = state.gateway.nodes().await;
     web::Json(serde_json::json!({ "nodes": nodes.iter().map(view).collect::<Vec<_>>() }))
 }

@@ -97,7 +97,7 @@ pub(super) fn table() -> Vec<Line> {
         line(SignedIn, Method::POST, "/api/v1/targets/{name}/test", web::to(trials::test)),
         line(With(Right::Manage), Method::GET, "/api/v1/gateway-key", web::to(gateway_key::gateway_key)),
         line(With(Right::Observe), Method::GET, "/api/v1/actors", web::to(actors::actors)),
-        line(With(Right::Observe), Method::GET, "/api/v1/nodes", web::to(nodes::nodes)),
+        line(SignedIn, Method::GET, "/api/v1/nodes", web::to(nodes::nodes)),
         line(With(Right::Observe), Method::GET, "/api/v1/stores", web::to(stores::stores)),
         line(With(Right::Terminate), Method::POST, "/api/v1/stores/sweep", web::to(stores::sweep)),
         queried(With(Right::Observe), Method::GET, "/api/v1/host-keys", web::to(host_keys::list)),

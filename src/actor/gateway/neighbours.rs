@@ -171,6 +171,13 @@ impl Gateway {
         std::iter::once(own).chain(others).collect()
     }
 
+    /// Returns every node that shares the stores with its standing, this one first. Asks no store.
+    pub fn standings(&self) -> Vec<(NodeId, Standing)> {
+        let (now, seen) = (clock::instant(), self.seen.borrow().clone());
+        let others = seen.states(now).map(|(node, standing, _)| (node.clone(), standing));
+        std::iter::once((self.node().clone(), Standing::Serving)).chain(others).collect()
+    }
+
     /// Compares actors and stores now; a dry run changes nothing.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ async fn every_route_lets_in_only_whom_the_table_names() {
 fn admitted(method: &Method, path: &str) -> Option<&'static [&'static str]> {
     Some(match (method.as_str(), path) {
         ("POST", "/api/v1/sessions" | "/api/v1/targets/{name}/test") => &["user", "operator", "admin", "pgt_open"],
-        ("GET", "/api/v1/actors" | "/api/v1/nodes" | "/api/v1/stores" | "/api/v1/host-keys" | "/metrics") => {
+        ("GET", "/api/v1/actors" | "/api/v1/stores" | "/api/v1/host-keys" | "/metrics") => {
             &["viewer", "operator", "auditor", "admin", "pgt_observe"]
         }
         ("HEAD", "/metrics") => &["viewer", "operator", "auditor", "admin", "pgt_observe"],
@@ -91,6 +91,19 @@ async fn every_route_admits_only_the_roles_it_is_for() {
                 assert_eq!(problem(response).await["type"], "/problems/forbidden");
             }
         }
+    }
+}
+
+#[actix_rt::test]
+async fn who_may_not_observe_is_told_of_a_gateway_only_how_it_stands() {
+    for (who, lease) in [("user", Value::Null), ("viewer", Value::from(0))] {
+        let state = state_with(settings());
+        let response = ask_with(&state, to(Method::GET, "/api/v1/nodes").cookie(signed_in_as(&state, who))).await;
+        let body: Value = serde_json::from_slice(&to_bytes(response.into_body()).await.unwrap()).unwrap();
+        let own = &body["nodes"][0];
+        let shown = serde_json::json!([own["id"], own["own"], own["standing"]]);
+        assert_eq!(shown, serde_json::json!(["gw-1", true, "serving"]));
+        assert_eq!(own["silent_ms"], lease, "{who}: {body}");
     }
 }
 
