@@ -63,6 +63,24 @@ promise("a line typed while the gateway is away is shown and arrives once; sever
   await desk.reads(/^first\n(.*\n)*second$/m);
 });
 
+promise("a user who went elsewhere on the page while the gateway is away stays there, however often it is tried", async (lab) => {
+  const gateway = await lab.demo();
+  const line = await lab.line(gateway);
+  const desk = new Desk(await (await lab.browser()).open(line.through(gateway.link)));
+  await desk.openPlayground();
+  await desk.at("terminal").click();
+  await line.cut();
+  await desk.stands("reconnecting");
+  await desk.page.keyboard.type("typed");
+  await desk.at("waiting").waitFor();
+  await desk.at("nav-sessions").focus();
+  let tries = 0;
+  desk.page.on("websocket", () => (tries += 1));
+  // The third begins only after the second failed.
+  await until("some tries", () => tries > 2);
+  assert.equal((await desk.focus()).id, "nav-sessions");
+});
+
 /** Pastes a text, repeated `times` times, into the terminal in front, as a browser does it. */
 async function paste(desk, text, times = 1) {
   await desk.at("terminal").click();
