@@ -218,6 +218,8 @@ pub enum GatewayFrame<'a> {
         /// A sentence.
         detail: &'a str,
     },
+    /// The socket still stands, though nothing else was sent.
+    Alive,
     /// The session has been idle for long, or is no longer.
     IdleWarning {
         /// Time left; `null` withdraws the warning.

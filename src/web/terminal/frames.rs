@@ -40,8 +40,17 @@ impl TerminalSocket {
         }));
     }
 
+    /// Pings the page, which its browser answers. A page cannot see that, and over HTTP one that looks on cannot learn
+    /// whether its own socket was given up, so it gets a frame besides.
+    fn ping(&self) {
+        self.outlet.say(OpCode::Ping, b"");
+        if self.attached.as_ref().is_some_and(|ends| !ends.interactive && ends.typing.control_aware) {
+            self.send(&GatewayFrame::Alive);
+        }
+    }
+
     /// Warns of an ending by the clock, or withdraws that.
-    fn warn(&mut self, warning: Warning) {
+    fn warn(&self, warning: Warning) {
         let millis = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         self.send(&match warning {
             Warning::Idle(left) => GatewayFrame::IdleWarning { closes_in_ms: left.map(millis) },
@@ -79,7 +88,7 @@ impl StreamHandler<ToSocket> for TerminalSocket {
             ToSocket::Status { status, detail } => self.send(&GatewayFrame::Status { status, detail: &detail }),
             ToSocket::Ask(id, prompt) => self.send(&protocol::prompt(id, &prompt)),
             ToSocket::Warn(warning) => self.warn(warning),
-            ToSocket::Ping => self.outlet.say(OpCode::Ping, b""),
+            ToSocket::Ping => self.ping(),
             ToSocket::Closed { reason, exit_status, message } => self.closed(reason, exit_status, &message, ctx),
             ToSocket::Superseded => self.fail(Fault::Superseded, "The session was opened in another window.", ctx),
             ToSocket::TakenOver(sentence) => {

@@ -40,6 +40,19 @@ fn a_frozen_ssh_server_is_lost_within_25_s_and_the_browser_is_told_within_20() {
 }
 
 #[test]
+fn who_looks_on_at_a_quiet_shell_hears_that_the_socket_stands() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground).set("monitor.ping_interval", "1s"));
+    let (_owner, id) = gateway.page("playground");
+    let looks_on =
+        Attach { client_id: "page-2".to_owned(), mode: "observe", screen: true, control: true, ..Attach::default() };
+    let (watcher, _) = gateway.attaches(&id, &looks_on);
+    for _ in 0..3 {
+        watcher.hears("alive");
+    }
+}
+
+#[test]
 fn an_ssh_server_that_hangs_for_a_while_is_forgiven() {
     let sshd = sshd!(Options::default());
     let gateway = Gateway::start(Home::with_sshd(&sshd));

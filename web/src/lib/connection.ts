@@ -284,6 +284,9 @@ export class Connection {
       case "input_refused":
         // The `control` frame says how far input was taken.
         return;
+      case "alive":
+        // Any frame is a sign of life.
+        return;
       case "closed":
         return this.#line.closed(frame.reason, frame.exit_status, frame.message);
       case "error":

@@ -144,11 +144,34 @@ describe("losing the socket", () => {
     world.looksOn = true;
     socket().attached();
     answers(() => Promise.resolve({ found: { ...SESSION, status: "detached" } }));
-    await pass(60_000);
+    for (let pings = 0; pings < 12; pings += 1) {
+      await pass(5_000);
+      socket().control({ type: "alive" });
+    }
     expect([sockets.length, socket().closedWith]).toEqual([1, undefined]);
     answers(() => Promise.resolve("missing"));
     await pass(15_000);
     expect(socket().closedWith).toBe(4000);
+  });
+
+  test.each(["active", "detached"] as const)("a_watcher_whose_socket_is_dead_attaches_anew_to_the_%s_session", async (status) => {
+    world.looksOn = true;
+    socket().attached();
+    answers(() => Promise.resolve({ found: { ...SESSION, status } }));
+    await pass(14_999);
+    expect(sockets).toHaveLength(1);
+    await pass(251);
+    expect([sockets.length, sockets[0]?.closedWith]).toEqual([2, 4000]);
+  });
+
+  test("a_guest_who_types_into_a_dead_socket_attaches_anew", async () => {
+    world.looksOn = true;
+    socket().attached({ control: { turn: 1, typing: true, name: "maria", may: "none", input_offset: 0, message: "" } });
+    for (let keys = 0; keys < 16; keys += 1) {
+      connection.input(new TextEncoder().encode("a"));
+      await pass(1_000);
+    }
+    expect(sockets).toHaveLength(2);
   });
 
   test("a_silent_socket_of_an_attached_session_is_left_alone", async () => {

@@ -185,6 +185,8 @@ export type ServerFrame =
   | Prompt
   /** The session entered this status; `detail` is one sentence about it. */
   | { type: "status"; status: Status; detail: string }
+  /** The socket stands; to a page that watches, which hears nothing else of a quiet shell. */
+  | { type: "alive" }
   /** Nothing was typed for long; the session closes unless `stay` or input comes, which withdraw this with `null`. */
   | { type: "idle_warning"; closes_in_ms: number | null }
   /** The session has nearly reached its longest duration; nothing puts that off. */

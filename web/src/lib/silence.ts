@@ -1,5 +1,6 @@
 // Owns when a terminal's socket is silent for too long, and what that means: a page cannot see pings, so it cannot see
 // that they stopped, and asks over HTTP. Knows no frames.
+import type { Status } from "./protocol";
 import type { Environment } from "./world";
 
 /** Silence of a socket after which the gateway is asked about it. */
@@ -88,9 +89,17 @@ export class Silence {
     this.#cancelAnswer();
     if (answer === null) return this.#giveUp();
     const status = answer === "missing" ? "closed" : answer === "unsaid" ? null : answer.found.status;
-    // On a page that watches, `detached` means that the owner's page is away.
-    if (status === "closed" || (status === "detached" && !this.#env.looksOn)) return this.#outcome.gone();
+    if (status === "closed" || (status !== null && this.#isGivenUp(status))) return this.#outcome.gone();
+    const since = this.#since;
     if (this.heard()) this.#outcome.unanswered(false);
+    // The answer tells a page that watches nothing about its socket.
+    if (this.#env.looksOn) this.#since = since;
+  }
+
+  /** Whether the gateway, which answers over HTTP, has given the socket up. It says so of the owner's page; to one that
+   *  watches it sends a frame with every ping, so silence says so. */
+  #isGivenUp(status: Status): boolean {
+    return this.#env.looksOn ? this.#env.now() - this.#since >= QUIET_MS : status === "detached";
   }
 
   #giveUp(): void {
