@@ -28,6 +28,11 @@ promise("a person goes to the provider and comes back signed in, or with a sente
   await until("the button", async () => (await desk.at("signin-provider").innerText()) === "Sign in with Example ID");
   await desk.isAccessible();
 
+  await desk.at("signin-provider").click();
+  await page.getByRole("link", { name: "Go on" }).waitFor();
+  // The browser shows the page as it was left, without loading it.
+  await page.goBack({ waitUntil: "commit" });
+  await until("the button to lead there again", () => desk.at("signin-provider").isEnabled());
   await leave("Decline");
   await until("the sentence", async () => (await desk.at("signin-refusal").innerText()).includes("Example ID did not sign you in: you declined"));
   assert.equal(page.url(), `${gateway.origin}/#/host-keys`, "nothing of the answer is left in the address");
