@@ -55,6 +55,7 @@ promise("a line typed while the gateway is away is shown and arrives once; sever
   await desk.at("waiting").waitFor({ state: "detached" });
   await desk.ask("echo done", /^done$/m);
   assert.equal((await desk.screen()).match(/^typed away$/gm).length, 1);
+  await until("no word of the connection any more", async () => (await desk.at("pill").innerText()) === "");
 
   await away(desk, line, "echo first\necho second\n");
   assert.match(await desk.at("lines").innerText(), /echo first\s+echo second/);
