@@ -61,6 +61,18 @@ promise("a prod target opens only by its typed name, and says so over its termin
   await desk.page.keyboard.press("Enter");
   await desk.at("prod-band").waitFor();
   await until("its session", async () => (await gateway.sessions())[0]?.target === "db-1");
+
+  // Nor does a second one in its place.
+  await desk.ending();
+  await desk.at("reconnect").click();
+  await desk.at("typed-confirm").waitFor();
+  await desk.at("confirm-no").click();
+  await desk.at("typed-confirm").waitFor({ state: "detached" });
+  assert.equal((await gateway.sessions()).length, 1);
+  await desk.at("reconnect").click();
+  await desk.page.keyboard.type("db-1");
+  await desk.page.keyboard.press("Enter");
+  await until("a second session", async () => (await gateway.sessions()).length === 2);
 });
 
 promise("a pasted line for ssh leads there, and over a jump host that is a target", async (lab) => {
