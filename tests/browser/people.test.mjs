@@ -60,6 +60,23 @@ promise("a user who was added signs in, sees only their own, and loses the shell
   for (const word of ["user.create", "user.change", "sign_in", "anonymous"]) assert.ok(text.includes(word), `${word}: ${text}`);
 });
 
+promise("a person whose link could not be made is added once, and has it at the next try", async (lab) => {
+  const gateway = await lab.demo();
+  const admin = await lab.desk(gateway);
+  await admin.at("nav-people").click();
+  await admin.at("person-add").click();
+  await admin.at("person-name").fill("ada");
+  await admin.at("person-invites").check();
+  await admin.page.route("**/users/ada/link", (route) => route.abort(), { times: 1 });
+  await admin.at("person-save").click();
+  await admin.at("person-link-again").waitFor();
+  await admin.isAccessible();
+  await admin.page.keyboard.press("Enter");
+  assert.match(await admin.at("link").inputValue(), /#\/setup\//);
+  await admin.at("link-done").click();
+  await row(admin, "ada").waitFor();
+});
+
 promise("a password is changed by its owner, and the other browser is signed out", async (lab) => {
   const gateway = await lab.demo();
   await addAda(await lab.desk(gateway));
