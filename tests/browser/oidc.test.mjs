@@ -65,6 +65,12 @@ promise("a person goes to the provider and comes back signed in, or with a sente
   await stranger.at("nav-people").click();
   await stranger.at("person-provider").waitFor();
   assert.equal(await stranger.at("person-password").count(), 0);
+
+  // What was said of an earlier sign-in is not said of this one's end.
+  await stranger.at("nav-account").click();
+  await stranger.at("sign-out-everywhere").click();
+  await stranger.at("confirm-yes").click();
+  await stranger.at("signed-out").waitFor();
 });
 
 promise("who signs out goes on to the provider where that is configured, and comes back to the page", async (lab) => {
