@@ -91,6 +91,22 @@ promise("a password is changed by its owner, and the other browser is signed out
   await here.at("nav-account").waitFor();
 });
 
+promise("a user whose role has changed has its views as soon as the page is looked at", async (lab) => {
+  const gateway = await lab.demo();
+  await gateway.change("POST", "/users", { name: "ada", role: "user", grants: ["playground"], password: PASSWORD });
+  const desk = await signedIn(lab, gateway, "ada", PASSWORD);
+  const id = await desk.openPlayground();
+  assert.equal(await desk.at("nav-host-keys").count(), 0);
+  await gateway.change("PATCH", "/users/ada", { role: "operator" });
+  await until("the view of the new role", async () => {
+    // As when its tab comes to the front.
+    await desk.page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+    return (await desk.at("nav-host-keys").count()) === 1;
+  });
+  assert.equal(await desk.sessionId(), id);
+  await desk.ask("echo still", /^still$/m);
+});
+
 promise("a user who signs out in one tab is signed out in all, and the next user finds nothing of theirs", async (lab) => {
   const gateway = await lab.demo();
   for (const name of ["ada", "bob"]) {
