@@ -85,7 +85,11 @@ promise("a password is changed by its owner, and the other browser is signed out
   await here.at("nav-account").click();
   await here.at("current-password").fill(PASSWORD);
   await here.at("new-password").fill("another horse battery");
-  await here.at("password-save").click();
+  let changes = 0;
+  here.page.on("request", (request) => (changes += Number(request.url().endsWith("/me/password"))));
+  await here.at("password-save").dblclick();
+  await here.page.getByText("Changed. Your other devices are signed out.").waitFor();
+  assert.equal(changes, 1);
   assert.match(await there.at("signin-refusal").innerText(), /ada signed out|password of ada was changed/);
   await here.page.reload();
   await here.at("nav-account").waitFor();
