@@ -1,11 +1,41 @@
 //! Records that take no writes while the live view has everything: what one gateway does is what the other one shows.
 
-use std::time::Duration;
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use super::within;
-use crate::{site, support::gateway::Gateway};
+use crate::{
+    site,
+    support::{gateway::Gateway, mariadb::Mariadb},
+};
+
+/// A lock that lets nobody write, while reads go on.
+struct WriteLock(Child);
+
+impl WriteLock {
+    fn on(server: &Mariadb) -> Self {
+        let mut client = server.client();
+        client.arg("--unbuffered").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut client = client.spawn().unwrap();
+        client.stdin.as_mut().unwrap().write_all(b"FLUSH TABLES WITH READ LOCK;\nSELECT 'held';\n").unwrap();
+        let mut said = String::new();
+        BufReader::new(client.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "held\n");
+        Self(client)
+    }
+}
+
+impl Drop for WriteLock {
+    fn drop(&mut self) {
+        // It ends with its standard input, which `wait` closes.
+        self.0.wait().ok();
+    }
+}
 
 fn listed(gateway: &Gateway, query: &str) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -19,7 +49,7 @@ fn what_a_gateway_does_while_the_records_take_no_writes_is_what_another_shows() 
     let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
     let (page, over) = two.page("playground");
     within(Duration::from_secs(5), "seen", || one.says(&over, "active").is_some());
-    let held = site.mariadb.hold_writes().unwrap();
+    let held = WriteLock::on(&site.mariadb);
     let (_page, open) = two.page("playground");
     page.says(json!({"type": "close"}));
     two.becomes(&over, "closed/user_closed");

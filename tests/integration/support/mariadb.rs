@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
@@ -131,20 +131,6 @@ impl Mariadb {
         self.signal("-CONT")
     }
 
-    /// Lets nobody write until the returned lock is dropped; reads go on.
-    pub fn hold_writes(&self) -> Result<WriteLock, String> {
-        let mut client = self.client();
-        client.arg("--unbuffered").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut lock = WriteLock(client.spawn().map_err(|error| error.to_string())?);
-        let (input, output) = (lock.0.stdin.as_mut(), lock.0.stdout.take());
-        let (input, output) = (input.ok_or("no standard input")?, output.ok_or("no standard output")?);
-        let failed = |error: std::io::Error| error.to_string();
-        input.write_all(b"FLUSH TABLES WITH READ LOCK;\nSELECT 'held';\n").map_err(failed)?;
-        let mut said = String::new();
-        BufReader::new(output).read_line(&mut said).map_err(failed)?;
-        if said.trim() == "held" { Ok(lock) } else { Err(format!("MariaDB said {said:?}")) }
-    }
-
     /// Returns the address it listens on.
     pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
@@ -164,7 +150,7 @@ impl Mariadb {
     }
 
     /// Returns an administrator's client.
-    fn client(&self) -> Command {
+    pub fn client(&self) -> Command {
         let mut client = Command::new("mariadb");
         client.args(["--no-defaults", "--batch", "--skip-column-names", "--user=root", "--socket"]);
         client.arg(self.folder.join("socket"));
@@ -199,16 +185,6 @@ impl Mariadb {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
-    }
-}
-
-/// A lock on all tables of a server.
-pub struct WriteLock(Child);
-
-impl Drop for WriteLock {
-    fn drop(&mut self) {
-        // It ends with its standard input, which `wait` closes.
-        self.0.wait().ok();
     }
 }
 
