@@ -94,6 +94,22 @@ fn finished(recording_dir: &RecordingDir, session: &Record) -> Option<Finished> 
     })
 }
 
+/// Closes orphans in the journal with their last signs of life. Returns the closes.
+async fn close(
+    journal: &dyn RecordStore,
+    earlier: &Earlier,
+    witnesses: &mut Witnesses,
+    ends: &Ends,
+    mut orphans: Vec<Record>,
+) -> Result<Vec<Write>, StoreError> {
+    let now = clock::utc();
+    witnesses.hear(&mut orphans, now).await;
+    let closes: Vec<Write> = orphans.into_iter().map(|orphan| earlier.close(orphan, now)).collect();
+    journal.apply(closes.clone()).await?;
+    closes.iter().for_each(|end| ends.tell(end));
+    Ok(closes)
+}
+
 /// Closes, in batches, sessions that earlier epochs of this node left open in the journal: they end at their last
 /// evidence of life. Returns their number. The live view still has their beats: it is told of an end only once the
 /// journal has it.
@@ -104,21 +120,13 @@ pub(in crate::actor::registry) async fn recover(
     ends: &Ends,
 ) -> Result<u64, StoreError> {
     let mut closed = 0;
-    let mut close = async |mut orphans: Vec<Record>| {
-        let now = clock::utc();
-        witnesses.hear(&mut orphans, now).await;
-        let closes: Vec<Write> = orphans.into_iter().map(|orphan| earlier.close(orphan, now)).collect();
-        journal.apply(closes.clone()).await?;
-        closes.iter().for_each(|end| ends.tell(end));
-        Ok::<(), StoreError>(())
-    };
     loop {
         let orphans = earlier.orphans(journal).await?;
         if orphans.is_empty() {
             break;
         }
         closed += orphans.len() as u64;
-        close(orphans).await?;
+        close(journal, earlier, &mut witnesses, ends, orphans).await?;
     }
     let (mut more, mut after) = (earlier.alone, None);
     while more {
@@ -126,7 +134,7 @@ pub(in crate::actor::registry) async fn recover(
         (more, after) = (next.is_some(), next);
         closed += renamed.len() as u64;
         if !renamed.is_empty() {
-            close(renamed).await?;
+            close(journal, earlier, &mut witnesses, ends, renamed).await?;
         }
     }
     Ok(closed)
@@ -148,7 +156,6 @@ pub(super) async fn recover_records(
             return Ok(closed);
         }
         closed += orphans.len() as u64;
-        let now = clock::utc();
         let (mut ended, mut unknown) = (Vec::new(), Vec::new());
         for orphan in orphans {
             match journal.get(orphan.id).await?.filter(Record::is_closed) {
@@ -158,11 +165,7 @@ pub(super) async fn recover_records(
             }
         }
         if !unknown.is_empty() {
-            witnesses.hear(&mut unknown, now).await;
-            let closes: Vec<Write> = unknown.into_iter().map(|orphan| earlier.close(orphan, now)).collect();
-            journal.apply(closes.clone()).await?;
-            closes.iter().for_each(|end| ends.tell(end));
-            ended.extend(closes);
+            ended.extend(close(journal, earlier, &mut witnesses, ends, unknown).await?);
         }
         records.apply(ended).await?;
     }
