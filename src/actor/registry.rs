@@ -22,15 +22,13 @@ use super::{
     gateway::SessionEvent,
     mailbox::Envelope,
     observe::Observations,
-    session::{self, SessionMessage},
     stores::{LIVE, OpenBlockers, RECORDS, Stores},
 };
 use crate::{
     core::{
         lease::RENEWAL,
         ledger::{Limits, Priority},
-        record::{Durable, EndReason, Record, SessionId},
-        session::{Effect, Event, Session},
+        record::{Durable, Record, SessionId},
     },
     store::{StoreError, Write},
 };
@@ -39,6 +37,8 @@ use crate::{
 mod admission;
 /// Answers about open sessions and the stores.
 mod answers;
+/// The ends that the registry makes itself or passes on.
+mod closing;
 /// What is told of a session's end beside its record.
 mod ends;
 /// The index entry of one session.
@@ -218,46 +218,6 @@ impl RegistryActor {
         }
         self.queue(now, priority, Write { record, transitions: transition.into_iter().collect() }, waiter);
         self.flush(ctx);
-    }
-
-    /// Closes a session that has no actor; an end that is on its way already stays. A session that is over drops the
-    /// `waiter`.
-    fn close_without_actor(
-        &mut self,
-        id: SessionId,
-        reason: EndReason,
-        detail: String,
-        waiter: Option<Waiter>,
-        ctx: &mut Context<Self>,
-    ) {
-        let Some(record) = self.index.get(&id).map(|entry| entry.record.clone()) else { return };
-        let closing = self.closing(&record, reason, detail);
-        let announcement = closing.unwrap_or(Announcement { record, transition: None });
-        self.announce(Priority::of(&announcement.record), announcement, waiter, ctx);
-    }
-
-    /// Returns the announcement that a session's actor would make at this ending; `None` if the session is closed.
-    fn closing(&self, record: &Record, reason: EndReason, detail: String) -> Option<Announcement> {
-        let now = clock::now();
-        let mut session = Session::adopt(now, now.at, record.clone(), self.settings.limits);
-        session.handle(now, Event::End { reason, detail });
-        std::iter::from_fn(|| session.poll_effect()).find_map(|effect| match effect {
-            Effect::Announce(record, transition) => Some(Announcement { record: *record, transition }),
-            _ => None,
-        })
-    }
-
-    fn end(&mut self, id: SessionId, reason: EndReason, detail: String, ctx: &mut Context<Self>) -> bool {
-        let Some(entry) = self.index.get(&id).filter(|entry| !entry.record.is_closed()) else {
-            return false;
-        };
-        match &entry.place {
-            Place::Running { mailbox, .. } if mailbox.is_connected() => {
-                session::post(mailbox, SessionMessage::End { reason, detail });
-            }
-            Place::Running { .. } | Place::Waiting(_) => self.close_without_actor(id, reason, detail, None, ctx),
-        }
-        true
     }
 
     fn adopt(&mut self, record: &Record, place: Place) {

@@ -5,12 +5,8 @@
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::BTreeSet,
-    os::fd::OwnedFd,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
@@ -21,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    clock::{self, Beat, Stamp},
+    clock::{self, Beat},
     mailbox::Mailbox,
     observe::Observations,
     pump,
@@ -33,7 +29,6 @@ use crate::{
         record::{EndReason, ExitStatus},
         session::Warning,
         stream::{AttachNo, BeyondEnd, Input, Limits, Output, Picture, Start},
-        typing,
         watchers::Watchers,
     },
     recording::sender::RecordingSender,
@@ -44,6 +39,8 @@ use crate::{
 mod presence;
 /// The prompts to the user while the target is dialled.
 mod question;
+/// The state that a socket shares with its session.
+mod socket;
 #[cfg(test)]
 mod tests;
 /// One browser's side of the wire.
@@ -51,6 +48,7 @@ mod viewer;
 
 pub use presence::{ControlRequest, Hold};
 use question::Pending;
+pub use socket::{SocketCloser, SocketSide};
 pub(super) use viewer::{Kind, Viewer};
 
 /// Capacity of a socket's frame channel; other output waits in the ring, where it is counted. A larger one made a flood
@@ -132,49 +130,6 @@ pub enum InputKind {
     Bytes(Bytes),
     /// The terminal's new size.
     Resize(Size),
-}
-
-/// The state that a socket shares with its session without messages.
-#[derive(Debug, Default)]
-pub struct SocketSide {
-    /// The time of the browser's last sign of life.
-    pub heard: Stamp,
-    /// The time of its last pong.
-    pub pong: Stamp,
-    /// The time of the session's last input.
-    input: Arc<Stamp>,
-    acked: AtomicU64,
-    wake: Notify,
-}
-
-impl SocketSide {
-    /// Notes input of a page that types. It counts as it comes: a target that takes none makes nobody idle.
-    pub fn typed(&self, bytes: &[u8]) {
-        if typing::is_typed(bytes) {
-            self.input.touch();
-        }
-    }
-
-    /// Notes that the browser consumed everything up to `offset`.
-    pub fn ack(&self, offset: u64) {
-        self.acked.fetch_max(offset, Ordering::Relaxed);
-        self.wake.notify_one();
-    }
-}
-
-/// Closes a stuck socket from outside: it is not polled, so no message reaches it.
-#[derive(Debug, Clone)]
-pub struct SocketCloser(pub Option<Arc<OwnedFd>>);
-
-impl SocketCloser {
-    /// Shuts the socket's descriptor down in both directions.
-    pub fn close(&self) {
-        if let Some(fd) = &self.0
-            && let Err(error) = rustix::net::shutdown(fd, rustix::net::Shutdown::Both)
-        {
-            tracing::debug!(%error, "the socket was down already");
-        }
-    }
 }
 
 /// The output that a browser already has when it attaches.

@@ -257,6 +257,8 @@ async fn without_the_records_a_session_of_another_node_is_known_and_ended() {
     let end = house.gateway.end(id, EndReason::Terminated, "ended by a test".into());
     let (ended, ()) = tokio::join!(end, node_there);
     assert!(matches!(ended, Ok(Ended::There)), "{ended:?}");
+    // The last reading of the view may be a moment old.
+    eventually(async || house.gateway.find(id).await.is_err()).await;
     let unknown = house.gateway.find(id).await.unwrap_err().to_string();
     assert!(!unknown.contains("opened"), "{unknown}");
 }

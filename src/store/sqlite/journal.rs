@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use futures_util::{StreamExt, future::BoxFuture};
-use sqlx::SqliteConnection;
+use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{SqliteStore, Transaction, failed, rows};
 use crate::{
@@ -156,21 +156,22 @@ impl SqliteStore {
         }
         Ok(Verdict::Whole(count))
     }
+}
 
-    async fn read_outbox(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<Write>, StoreError> {
-        let mut query = rows::select_outbox(after, limit);
-        let found = query.build().fetch_all(self.readers()).await.map_err(failed)?;
-        let records = found.iter().map(rows::record).collect::<Result<Vec<Record>, _>>()?;
-        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(Vec::new()) };
-        let events = sqlx::query(PENDING_EVENTS).bind(first.id.to_string()).bind(last.id.to_string());
-        let mut histories: BTreeMap<SessionId, Vec<Transition>> = BTreeMap::new();
-        for row in events.fetch_all(self.readers()).await.map_err(failed)? {
-            let transition = rows::transition(&row)?;
-            histories.entry(transition.id).or_default().push(transition);
-        }
-        let of = |record: Record| Write { transitions: histories.remove(&record.id).unwrap_or_default(), record };
-        Ok(records.into_iter().map(of).collect())
+/// Reads a page of the outbox.
+async fn read_outbox(readers: &SqlitePool, after: Option<SessionId>, limit: u32) -> Result<Vec<Write>, StoreError> {
+    let mut query = rows::select_outbox(after, limit);
+    let found = query.build().fetch_all(readers).await.map_err(failed)?;
+    let records = found.iter().map(rows::record).collect::<Result<Vec<Record>, _>>()?;
+    let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(Vec::new()) };
+    let events = sqlx::query(PENDING_EVENTS).bind(first.id.to_string()).bind(last.id.to_string());
+    let mut histories: BTreeMap<SessionId, Vec<Transition>> = BTreeMap::new();
+    for row in events.fetch_all(readers).await.map_err(failed)? {
+        let transition = rows::transition(&row)?;
+        histories.entry(transition.id).or_default().push(transition);
     }
+    let of = |record: Record| Write { transitions: histories.remove(&record.id).unwrap_or_default(), record };
+    Ok(records.into_iter().map(of).collect())
 }
 
 impl Journal for SqliteStore {
@@ -179,7 +180,13 @@ impl Journal for SqliteStore {
     }
 
     fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
-        Box::pin(self.read_outbox(after, limit))
+        let readers = self.readers().clone();
+        // A task of its own: a registry that stops drops its question after its runtime has ended, and a connection that
+        // is given back there panics.
+        let reading = async move { read_outbox(&readers, after, limit).await };
+        Box::pin(
+            async move { tokio::spawn(reading).await.map_err(|error| StoreError::Unavailable(error.to_string()))? },
+        )
     }
 
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
