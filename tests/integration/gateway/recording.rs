@@ -62,7 +62,9 @@ fn told(cast: &str, code: &str) -> String {
 fn verify(home: &Home, path: &std::path::Path) -> (i32, Value) {
     let (status, _) = home.run(&["verify", "--json", path.to_str().unwrap()]);
     let logs = home.logs();
-    let mut verdicts = logs.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let told = logs.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // The failure is told behind it.
+    let mut verdicts = told.filter(|told| told.get("error").is_none());
     (status.code().unwrap(), verdicts.next().unwrap_or_else(|| panic!("no verdict: {logs}")))
 }
 
