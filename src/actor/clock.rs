@@ -127,6 +127,11 @@ impl Stamp {
         self.0.store(micros, Ordering::Relaxed);
     }
 
+    /// Sets it to never.
+    pub fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     /// Returns when it was last touched; `None` for never.
     pub fn last(&self) -> Option<Instant> {
         match self.0.load(Ordering::Relaxed) {

@@ -78,6 +78,9 @@ pub struct Gateway {
 /// an API client may never attach.
 const PLACE_AFTER: Duration = Duration::from_secs(1);
 
+/// Duration of a journal commit above which a listing says so: half of the second that a listing may lag.
+const LONG_COMMIT: Duration = Duration::from_millis(500);
+
 impl Gateway {
     /// The audit log of this node.
     pub fn audit(&self) -> &Audit {
@@ -268,8 +271,13 @@ impl Gateway {
         placing.await.map_err(|_| GatewayError::Failed)?
     }
 
+    /// Returns the stores for which a listing may lag behind the truth: those that are down or were not asked, and the
+    /// journal while a commit takes long, since the disk may have what it has not confirmed.
     fn degraded(&self, unasked: &[&'static str]) -> Vec<&'static str> {
-        self.stores.names().into_iter().filter(|&store| !self.is_up(store) || unasked.contains(&store)).collect()
+        let commits_for = self.shared.committing.last().map(|since| clock::instant().saturating_duration_since(since));
+        let hangs = commits_for.is_some_and(|lasts| lasts > LONG_COMMIT).then(|| self.stores.journal_name());
+        let lags = |store: &&'static str| !self.is_up(store) || unasked.contains(store) || hangs == Some(*store);
+        self.stores.names().into_iter().filter(lags).collect()
     }
 
     /// Whether a store accepted the last write.

@@ -18,7 +18,7 @@ use super::{
     activity_queue::ActivityReceiver,
     alarm::Alarm,
     audit::Audit,
-    clock,
+    clock::{self, Stamp},
     gateway::SessionEvent,
     mailbox::Envelope,
     observe::Observations,
@@ -131,6 +131,8 @@ pub struct Shared {
     pub changes: Changes,
     /// Whether the records may lack writes that the journal has.
     pub behind: Arc<AtomicBool>,
+    /// When the journal's commit under way began; never while there is none.
+    pub committing: Arc<Stamp>,
 }
 
 /// Counts the changes that a listing could show; a listing made at the same count is still correct except for activity.
@@ -293,6 +295,7 @@ impl Supervised for RegistryActor {
             self.recovery = Recovery::Journal;
         }
         self.journal.ledger.recall();
+        self.shared.committing.clear();
         self.view.recall();
         if let Some(records) = &mut self.records {
             records.recall();

@@ -181,7 +181,8 @@ impl Auditor {
             let closed = life.closed.as_ref().map(|(at, _)| *at);
             // The owner cannot know what others concluded while it was cut off, nor that its disk has what it did not confirm.
             let concluded = life.closed.as_ref().is_some_and(|(_, record)| record.authority == Authority::Inferred);
-            let unheard = own && (concluded || listing.degraded.contains(&"journal"));
+            let journal = if host.records.is_some() { "journal" } else { "records" };
+            let unheard = own && (concluded || listing.degraded.contains(&journal));
             if listed.contains_key(&id) && !unheard && closed.is_some_and(|at| at < before) {
                 self.log.broken(&format!("I11 host {} lists session {token} as open, it is closed", host.number));
             }

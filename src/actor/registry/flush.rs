@@ -76,6 +76,7 @@ impl RegistryActor {
         let now = clock::instant();
         if let Some(batch) = self.journal.ledger.poll_batch(now) {
             let journal = self.stores.journal.clone();
+            self.shared.committing.touch();
             self.fly(Store::Journal, async move { journal.apply(batch).await }, ctx);
         }
         if let (Some(Records { sink, .. }), Some(records)) = (&mut self.records, self.stores.records.clone())
@@ -111,7 +112,10 @@ impl RegistryActor {
     fn landed(&mut self, store: Store, outcome: Result<(), StoreError>, since: Instant, ctx: &mut Context<Self>) {
         let outcome = self.sink(store).map(|sink| sink.landed(outcome, since));
         match (store, outcome) {
-            (Store::Journal, Some(outcome)) => self.journaled(outcome, since, ctx),
+            (Store::Journal, Some(outcome)) => {
+                self.shared.committing.clear();
+                self.journaled(outcome, since, ctx);
+            }
             (Store::Records, Some(outcome)) => self.recorded(outcome, ctx),
             (Store::Live, Some(Outcome::Taken(batch))) => {
                 batch

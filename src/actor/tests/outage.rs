@@ -263,6 +263,20 @@ async fn without_the_records_a_session_of_another_node_is_known_and_ended() {
     assert!(!unknown.contains("opened"), "{unknown}");
 }
 
+#[actix_rt::test]
+async fn a_list_says_that_a_commit_takes_long() {
+    for (house, journal) in [(House::new().await, "records"), (House::with_records().await, "journal")] {
+        let (_id, _attached, target) = house.active().await;
+        let degraded = async || house.gateway.list(ListQuery::default()).await.unwrap().degraded;
+        eventually(async || degraded().await.is_empty()).await;
+        let held = house.records.gate.acquire().await.unwrap();
+        target.says.send(LinkEvent::Closed).unwrap();
+        eventually(async || degraded().await == [journal]).await;
+        drop(held);
+        eventually(async || degraded().await.is_empty()).await;
+    }
+}
+
 /// Makes the records known to be down.
 async fn known_away(house: &House) {
     let remote = house.remote.as_ref().unwrap();
