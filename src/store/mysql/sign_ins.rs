@@ -55,7 +55,7 @@ impl SignInStore for MySqlStore {
     fn note_over(&self, marks: Vec<[u8; 32]>, at: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let note = |mark: &[u8; 32]| rows::note_mark(NOTE_OVER, mark, at);
-            self.writers.run(|| once(people::count_up()).chain(marks.iter().map(note)).collect()).await.map(drop)
+            self.write(|| once(people::count_up()).chain(marks.iter().map(note)).collect()).await.map(drop)
         })
     }
 

@@ -134,6 +134,7 @@ async fn writes(store: &MySqlStore) -> Vec<(&'static str, Result<(), StoreError>
         ("note", store.note(seen).await),
         ("add_sign_in", store.add_sign_in(sign_in(2, "ada")).await),
         ("end", store.end(Leaving::AllOf("ada".to_owned())).await),
+        ("note_over", store.note_over(vec![[1; 32]], UtcMicros(20)).await),
         ("expect_stamp", store.expect_stamp([1; 32], "own".to_owned(), "next".to_owned()).await),
         ("note_use", store.note_use(vec![([1; 32], UtcMicros(30))]).await),
         ("forget", store.forget(UtcMicros(i64::MAX), 9).await.map(drop)),
