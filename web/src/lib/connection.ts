@@ -263,7 +263,7 @@ export class Connection {
         if (frame.status === "active") this.#view.prompt(null);
         return this.#line.changed(frame.status, frame.detail);
       case "idle_warning":
-        this.#warned = true;
+        this.#warned = frame.closes_in_ms !== null;
         return this.#view.idle(frame.closes_in_ms);
       case "duration_warning":
         return this.#view.timeUp(frame.closes_in_ms);

@@ -42,4 +42,13 @@ describe("a warning", () => {
     socket().control({ type: "idle_warning", closes_in_ms: null });
     expect(seen.idle).toEqual([1000, null]);
   });
+
+  test("of idleness that was withdrawn is not put off by the next key", () => {
+    socket().attached();
+    socket().control({ type: "idle_warning", closes_in_ms: 1000 });
+    connection.stay();
+    socket().control({ type: "idle_warning", closes_in_ms: null });
+    connection.input(new TextEncoder().encode("a"));
+    expect(socket().frames("stay").length).toBe(1);
+  });
 });
