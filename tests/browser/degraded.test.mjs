@@ -13,7 +13,7 @@ promise("a list that may miss something names the store that is away", async (la
   await desk.row(id).waitFor();
   const notice = desk.at("degraded");
   await notice.waitFor();
-  assert.match(await notice.textContent(), /Not reachable right now: live\. .* may be incomplete/);
+  assert.match(await notice.textContent(), /Behind or not reachable right now: live\. .* be incomplete/);
   assert.equal(await notice.getAttribute("role"), "status");
 });
 

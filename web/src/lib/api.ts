@@ -64,7 +64,7 @@ export interface Me {
   version: string;
 }
 
-/** One page of sessions; `degraded` names the stores that are down. */
+/** One page of sessions; `degraded` names the stores that are down or behind. */
 export interface SessionPage {
   items: Session[];
   next_cursor: string | null;
