@@ -122,14 +122,13 @@ pub struct Stamp(AtomicU64);
 impl Stamp {
     /// Sets it to now.
     pub fn touch(&self) {
-        // Zero means never, so the first microsecond counts as 1.
-        let micros = u64::try_from(since_start().as_micros()).unwrap_or(u64::MAX).max(1);
-        self.0.store(micros, Ordering::Relaxed);
+        self.0.store(stamped(since_start()), Ordering::Relaxed);
     }
 
-    /// Sets it to never.
-    pub fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
+    /// Sets it; `None` means never.
+    pub fn set(&self, at: Option<Instant>) {
+        let value = at.map_or(0, |at| stamped(at.saturating_duration_since(base())));
+        self.0.store(value, Ordering::Relaxed);
     }
 
     /// Returns when it was last touched; `None` for never.
@@ -139,6 +138,11 @@ impl Stamp {
             micros => Some(base() + Duration::from_micros(micros)),
         }
     }
+}
+
+/// Returns the value of a stamp: zero means never, so the first microsecond counts as 1.
+fn stamped(since_start: Duration) -> u64 {
+    u64::try_from(since_start.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
 /// The signs of life of one session, kept beside its actor so that a byte costs no message.

@@ -78,8 +78,8 @@ pub struct Gateway {
 /// an API client may never attach.
 const PLACE_AFTER: Duration = Duration::from_secs(1);
 
-/// Duration of a journal commit above which a listing says so: half of the second that a listing may lag.
-const LONG_COMMIT: Duration = Duration::from_millis(500);
+/// Time for which a write may wait for the journal before a listing says so: half of the second that it may lag.
+const MAX_LAG: Duration = Duration::from_millis(500);
 
 impl Gateway {
     /// The audit log of this node.
@@ -272,11 +272,12 @@ impl Gateway {
     }
 
     /// Returns the stores for which a listing may lag behind the truth: those that are down or were not asked, and the
-    /// journal while a commit takes long, since the disk may have what it has not confirmed.
+    /// journal while a write waits long for it, since what waits is not shown, and the disk may have it already.
     fn degraded(&self, unasked: &[&'static str]) -> Vec<&'static str> {
-        let commits_for = self.shared.committing.last().map(|since| clock::instant().saturating_duration_since(since));
-        let hangs = commits_for.is_some_and(|lasts| lasts > LONG_COMMIT).then(|| self.stores.journal_name());
-        let lags = |store: &&'static str| !self.is_up(store) || unasked.contains(store) || hangs == Some(*store);
+        let oldest = self.shared.oldest_unsettled.last();
+        let waits = oldest.is_some_and(|since| clock::instant().saturating_duration_since(since) > MAX_LAG);
+        let journal = waits.then(|| self.stores.journal_name());
+        let lags = |store: &&'static str| !self.is_up(store) || unasked.contains(store) || journal == Some(*store);
         self.stores.names().into_iter().filter(lags).collect()
     }
 

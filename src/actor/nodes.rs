@@ -68,6 +68,13 @@ impl Snapshot {
         &self.fenced
     }
 
+    /// Whether a session of `node` that was born in `epoch` is certainly over: its node was fenced since, or has left.
+    pub fn is_over(&self, node: &NodeId, epoch: Epoch) -> bool {
+        let fenced = self.fenced.iter().any(|(id, before)| id == node && epoch < *before);
+        let left = self.states.get(node).filter(|state| state.standing == Standing::Left);
+        fenced || left.and_then(|state| state.node.as_ref()).is_some_and(|node| epoch <= node.lease.epoch)
+    }
+
     /// Returns nodes that no longer serve, each with the epoch before which its sessions are over: all fenced ones, and
     /// one of those that have left, another each `turn`, since these closed their own sessions as far as they reached
     /// the stores.

@@ -131,8 +131,8 @@ pub struct Shared {
     pub changes: Changes,
     /// Whether the records may lack writes that the journal has.
     pub behind: Arc<AtomicBool>,
-    /// When the journal's commit under way began; never while there is none.
-    pub committing: Arc<Stamp>,
+    /// When the oldest write that the journal has not taken was announced, as of its last commit; never if there is none.
+    pub oldest_unsettled: Arc<Stamp>,
 }
 
 /// Counts the changes that a listing could show; a listing made at the same count is still correct except for activity.
@@ -295,7 +295,6 @@ impl Supervised for RegistryActor {
             self.recovery = Recovery::Journal;
         }
         self.journal.ledger.recall();
-        self.shared.committing.clear();
         self.view.recall();
         if let Some(records) = &mut self.records {
             records.recall();

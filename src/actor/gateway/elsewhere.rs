@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{sync::Mutex, time::timeout_at};
 
 use crate::{
     actor::clock,
@@ -19,8 +19,14 @@ use crate::{
 /// within the second that a list may lag.
 const MAX_AGE: Duration = Duration::from_millis(100);
 
-/// Time for which a list waits for the live view: a view that is slower is as good as away.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time for which a page or a session waits for the live view, whatever it asks of it: a view that is slower is as good
+/// as away.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Returns the time until which questions to the live view that begin now may take.
+pub(super) fn patience() -> Instant {
+    clock::instant() + PATIENCE
+}
 
 /// The open sessions of the other nodes, by id.
 pub(super) type Shown = Arc<HashMap<SessionId, Record>>;
@@ -36,17 +42,17 @@ struct Reading {
 }
 
 impl Elsewhere {
-    /// Returns the open sessions of the nodes other than `own`; `None` if the view cannot be read.
-    pub async fn shown(&self, live: &dyn LiveStore, own: &NodeId) -> Option<Shown> {
+    /// Returns the open sessions of the nodes other than `own`; `None` if the view cannot be read in time.
+    pub async fn shown(&self, live: &dyn LiveStore, own: &NodeId, until: Instant) -> Option<Shown> {
         let asked = clock::instant();
-        let mut last = self.0.lock().await;
+        let mut last = timeout_at(until.into(), self.0.lock()).await.ok()?;
         if let Some(reading) = &*last
             && asked.saturating_duration_since(reading.begun) < MAX_AGE
         {
             return reading.shown.clone();
         }
         let begun = clock::instant();
-        let open = patiently(live.open()).await.map(|open| {
+        let open = patiently(until, live.open()).await.map(|open| {
             let others = open.into_iter().filter(|record| record.node != *own);
             Arc::new(others.map(|record| (record.id, record)).collect::<HashMap<_, _>>())
         });
@@ -55,9 +61,9 @@ impl Elsewhere {
     }
 }
 
-/// Waits for an answer of the live view; `None` if it gives none.
-pub(super) async fn patiently<T>(question: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
-    match timeout(PATIENCE, question).await {
+/// Waits for an answer of the live view; `None` if it gives none in time.
+pub(super) async fn patiently<T>(until: Instant, question: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+    match timeout_at(until.into(), question).await {
         Ok(Ok(answer)) => Some(answer),
         Ok(Err(error)) => {
             tracing::debug!(%error, "the live view cannot be read; the records can");

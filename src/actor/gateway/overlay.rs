@@ -1,11 +1,11 @@
 //! What the records say of sessions, overlaid with what is known sooner: by this node's registry of its own, by the
 //! live view of those of other nodes. The one place for a list, a single session and its evidence. Judges no node.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     Gateway, GatewayError, Listing,
-    elsewhere::{Shown, patiently},
+    elsewhere::{Shown, patience, patiently},
     unreadable,
 };
 use crate::{
@@ -24,6 +24,21 @@ const MAX_READS: usize = 20;
 /// The statuses of an open session in a store.
 pub(super) const OPEN: [Status; 3] = [Status::Connecting, Status::Active, Status::Detached];
 
+/// What the live view shows beside a page of the records.
+#[derive(Default)]
+struct Beside {
+    /// The open sessions of other nodes.
+    open: Shown,
+    /// What it remembers of the page's sessions that are not among them.
+    remembered: HashMap<SessionId, Record>,
+}
+
+impl Beside {
+    fn of(&self, id: SessionId) -> Option<&Record> {
+        self.remembered.get(&id).or_else(|| self.open.get(&id))
+    }
+}
+
 /// A session that is not open on this node.
 pub(super) struct Known {
     /// The session, as the records and the live view know it together.
@@ -36,13 +51,13 @@ impl Gateway {
     /// Lists from the records, updated with the newer state of this node's sessions and of those in the live view, and
     /// with the labels of lost nodes.
     pub(super) async fn list_all(&self, query: ListQuery) -> Result<Listing, GatewayError> {
-        let statuses = query.statuses.clone();
+        let (as_of, statuses) = (clock::utc(), query.statuses.clone());
         let mut query = stored(query);
         let (mut sessions, wanted, mut unasked) = (Vec::new(), query.limit.max(1) as usize, Vec::<&'static str>::new());
         for _ in 0..MAX_READS {
             let (page, away) = self.stores.list(query.clone(), self.records_behind()).await.map_err(unreadable)?;
             unasked.extend(away);
-            let mut page = self.current(&query, page, &mut unasked).await?;
+            let mut page = self.current(&query, page, away.is_some(), &mut unasked).await?;
             self.label(&mut page.records);
             // A record that changed between the two reads may no longer match the query.
             let matches = |record: &Record| statuses.is_empty() || statuses.contains(&record.status);
@@ -53,80 +68,97 @@ impl Gateway {
                 break;
             }
         }
-        Ok(Listing { sessions, next: query.after, as_of: clock::utc(), degraded: self.degraded(&unasked) })
+        Ok(Listing { sessions, next: query.after, as_of, degraded: self.degraded(&unasked) })
     }
 
-    /// Returns a page of the records as it is now. Each session has its place by what is shown of it: one that has
-    /// moved since it was stored is moved, and one that the records lack is added. Adds the live view to `unasked` if it
-    /// could not be asked.
+    /// Returns a page of the records, which were `unread` if the journal answered for them, as it is now. Each session
+    /// has its place by what is shown of it: one that has moved since it was stored is moved, and one that the records
+    /// lack is added. An end that only the live view has moves nothing: the row keeps its place until the records have
+    /// it, so that it is on one page. Adds the stores that could not be asked to `unasked`.
     async fn current(
         &self,
         query: &ListQuery,
         Page { records, next }: Page,
+        unread: bool,
         unasked: &mut Vec<&'static str>,
     ) -> Result<Page, GatewayError> {
-        let records = self.ask(|reply| RegistryMessage::Refresh { records, reply }).await?;
         let shared = self.stores.records.is_some() && query.asks_for_open();
-        // The others stay in their place from open to end.
+        // Only in this order a session moves while it is open.
         let moves = query.sort.by == SortKey::LastSeenAt && query.asks_for_open();
+        let beside = if shared { self.shown_beside(&records, unasked).await } else { Beside::default() };
+        let listed: HashSet<SessionId> = records.iter().map(|record| record.id).collect();
+        let is_missing =
+            |record: &&Record| !listed.contains(&record.id) && query.spans(next, record) && query.matches(record);
+        let may_live = |record: &&Record| !self.is_over_there(record);
+        let missing = beside.open.values().filter(is_missing).filter(may_live).cloned();
+        let more = query.arrange(missing, [None, None]);
+        let added = self.confirmed(more.records, unread, unasked).await;
+        // This node's own at last: the stores may have taken their time.
+        let records = self.ask(|reply| RegistryMessage::Refresh { records, reply }).await?;
         if !shared && !moves {
             return Ok(Page { records, next });
         }
         let own = if moves { self.ask(RegistryMessage::OpenHere).await? } else { Vec::new() };
-        let shown = if shared { self.shown_beside(&records, unasked).await } else { Shown::default() };
+        let own = own.into_iter().filter(|record| is_missing(&record));
+        let mut ends: HashMap<SessionId, Record> = HashMap::new();
         let overlaid = |record: Record| {
-            let shown = shown.get(&record.id).cloned();
-            Record::overlaid(Some(record), shown)
+            let shown = beside.of(record.id).cloned();
+            let (was_open, id) = (!record.is_closed(), record.id);
+            let now = Record::overlaid(Some(record.clone()), shown)?;
+            if was_open && now.is_closed() {
+                ends.insert(id, now);
+                return Some(record);
+            }
+            Some(now)
         };
         let records: Vec<Record> = records.into_iter().filter_map(overlaid).collect();
-        let listed: HashSet<SessionId> = records.iter().map(|record| record.id).collect();
-        let is_missing =
-            |record: &&Record| !listed.contains(&record.id) && query.spans(next, record) && query.matches(record);
-        let missing = own.iter().chain(shown.values()).filter(is_missing).cloned();
-        let more = query.arrange(missing, [None, None]);
-        let added = self.confirmed(more.records, unasked.contains(&RECORDS)).await?;
-        Ok(query.arrange(records.into_iter().chain(added), [next, more.next]))
+        let mut page = query.arrange(records.into_iter().chain(added).chain(own), [next, more.next]);
+        for record in &mut page.records {
+            if let Some(end) = ends.remove(&record.id) {
+                *record = end;
+            }
+        }
+        Ok(page)
     }
 
     /// Returns what the live view shows of other nodes' sessions, and what it remembers of those of these records that
     /// are open in the records and not in the view.
-    async fn shown_beside(&self, records: &[Record], unasked: &mut Vec<&'static str>) -> Shown {
+    async fn shown_beside(&self, records: &[Record], unasked: &mut Vec<&'static str>) -> Beside {
         if !self.is_up(LIVE) {
-            return Shown::default();
+            return Beside::default();
         }
-        let Some(shown) = self.elsewhere.shown(self.stores.live.as_ref(), self.node()).await else {
+        let until = patience();
+        let Some(open) = self.elsewhere.shown(self.stores.live.as_ref(), self.node(), until).await else {
             unasked.push(LIVE);
-            return Shown::default();
+            return Beside::default();
         };
         let mut missing: BTreeMap<&NodeId, Vec<SessionId>> = BTreeMap::new();
-        let open = records.iter().filter(|record| !record.is_closed() && record.node != *self.node());
-        for record in open.filter(|record| !shown.contains_key(&record.id)) {
+        let others = records.iter().filter(|record| !record.is_closed() && record.node != *self.node());
+        for record in others.filter(|record| !open.contains_key(&record.id)) {
             missing.entry(&record.node).or_default().push(record.id);
         }
-        if missing.is_empty() {
-            return shown;
-        }
-        let mut all = (*shown).clone();
+        let mut remembered = HashMap::new();
         for (node, ids) in missing {
-            match patiently(self.stores.live.find_many_of(node.clone(), ids)).await {
-                Some(found) => all.extend(found.into_iter().map(|record| (record.id, record))),
-                None => unasked.push(LIVE),
-            }
+            let Some(found) = patiently(until, self.stores.live.find_many_of(node.clone(), ids)).await else {
+                unasked.push(LIVE);
+                break;
+            };
+            remembered.extend(found.into_iter().map(|record| (record.id, record)));
         }
-        all.into()
+        Beside { open, remembered }
     }
 
     /// Returns sessions that a page of the records lacks as the records have them, unless these cannot be read: they
     /// may be over there, or be on another page of theirs.
-    async fn confirmed(&self, more: Vec<Record>, unread: bool) -> Result<Vec<Record>, GatewayError> {
-        let ids: Vec<SessionId> =
-            more.iter().filter(|record| !unread && record.node != *self.node()).map(|record| record.id).collect();
-        let mut recorded = self.stores.recorded(&ids).await.map_err(unreadable)?;
-        let confirmed = |record: Record| {
-            let own = record.node == *self.node();
-            if own { Some(record) } else { Record::overlaid(recorded.remove(&record.id), Some(record)) }
-        };
-        Ok(more.into_iter().filter_map(confirmed).collect())
+    async fn confirmed(&self, more: Vec<Record>, unread: bool, unasked: &mut Vec<&'static str>) -> Vec<Record> {
+        let ids: Vec<SessionId> = more.iter().filter(|_| !unread).map(|record| record.id).collect();
+        let mut recorded = self.stores.recorded(&ids).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the records cannot be read; the live view answers for other nodes");
+            unasked.push(RECORDS);
+            HashMap::new()
+        });
+        let confirmed = |record: Record| Record::overlaid(recorded.remove(&record.id), Some(record));
+        more.into_iter().filter_map(confirmed).collect()
     }
 
     /// Returns a session that is not open on this node, unless neither the records nor the live view know it.
@@ -145,10 +177,16 @@ impl Gateway {
         let shown = match &recorded {
             _ if unsure || self.stores.records.is_none() || !self.is_up(LIVE) => None,
             Some(record) if record.is_closed() || record.node == *self.node() => None,
-            Some(record) => patiently(self.stores.live.one_of(record.node.clone(), id)).await.flatten(),
-            None => self.shown(id).await,
+            Some(record) => patiently(patience(), self.stores.live.one_of(record.node.clone(), id)).await.flatten(),
+            None => self.shown(id).await.filter(|shown| shown.is_closed() || !self.is_over_there(shown)),
         };
         Ok(Record::overlaid(recorded, shown).map(|session| Known { session, unread: false }))
+    }
+
+    /// Whether a session's node is certainly dead: what it showed and the records never had is over, and nobody knows
+    /// its end.
+    fn is_over_there(&self, session: &Record) -> bool {
+        self.seen.borrow().is_over(&session.node, session.epoch)
     }
 
     /// Whether this node's journal has its close, which is final.
@@ -159,13 +197,13 @@ impl Gateway {
     /// Returns a session of another node as the live view shows it, or remembers its end. The view is asked per known
     /// node first, and read as a whole for a session of a node not seen yet.
     async fn shown(&self, id: SessionId) -> Option<Record> {
-        let seen = self.seen.borrow().clone();
+        let (seen, until) = (self.seen.borrow().clone(), patience());
         for (node, ..) in seen.states(clock::instant()) {
-            if let Some(shown) = patiently(self.stores.live.one_of(node.clone(), id)).await? {
+            if let Some(shown) = patiently(until, self.stores.live.one_of(node.clone(), id)).await? {
                 return Some(shown);
             }
         }
-        self.elsewhere.shown(self.stores.live.as_ref(), self.node()).await?.get(&id).cloned()
+        self.elsewhere.shown(self.stores.live.as_ref(), self.node(), until).await?.get(&id).cloned()
     }
 }
 

@@ -76,7 +76,7 @@ impl RegistryActor {
         let now = clock::instant();
         if let Some(batch) = self.journal.ledger.poll_batch(now) {
             let journal = self.stores.journal.clone();
-            self.shared.committing.touch();
+            self.shared.oldest_unsettled.set(self.journal.ledger.oldest());
             self.fly(Store::Journal, async move { journal.apply(batch).await }, ctx);
         }
         if let (Some(Records { sink, .. }), Some(records)) = (&mut self.records, self.stores.records.clone())
@@ -113,7 +113,7 @@ impl RegistryActor {
         let outcome = self.sink(store).map(|sink| sink.landed(outcome, since));
         match (store, outcome) {
             (Store::Journal, Some(outcome)) => {
-                self.shared.committing.clear();
+                self.shared.oldest_unsettled.set(self.journal.ledger.oldest());
                 self.journaled(outcome, since, ctx);
             }
             (Store::Records, Some(outcome)) => self.recorded(outcome, ctx),

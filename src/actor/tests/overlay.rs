@@ -113,6 +113,36 @@ async fn what_only_the_live_view_knows_to_be_over_is_shown_as_over() {
 }
 
 #[actix_rt::test]
+async fn an_end_that_only_the_live_view_has_is_on_one_page_in_every_order() {
+    let house = House::with_records().await;
+    record(&house, (1..6).map(|n| there(n, 2, if n < 3 { Status::Closed } else { Status::Active }))).await;
+    show(&house, (3..6).map(|n| there(n, 3, if n == 4 { Status::Closed } else { Status::Active }))).await;
+    let over = there(4, 3, Status::Closed).id;
+    for by in [SortKey::StartTime, SortKey::LastSeenAt, SortKey::EndTime] {
+        for (ascending, limit) in [(false, 1), (false, 2), (true, 1), (true, 3)] {
+            let query = ListQuery { sort: Sort { by, ascending }, limit, ..all() };
+            let shown = pages(&house, query).await;
+            let closed = shown.iter().find(|record| record.id == over).is_some_and(Record::is_closed);
+            assert!(closed && shown.len() == 5, "{by:?} {ascending} {limit}: {shown:?}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn what_a_dead_node_showed_and_the_records_never_had_is_over() {
+    let house = House::with_records().await;
+    let (open, remote) = (there(1, 2, Status::Active), house.remote.as_ref().unwrap());
+    remote.store.begin_epoch(open.node.clone(), Incarnation::new([2; 16]), open.epoch, UtcMicros(1)).await.unwrap();
+    eventually(async || house.gateway.nodes().await.iter().any(|one| one.id == open.node)).await;
+    show(&house, [open.clone()]).await;
+    eventually(async || list(&house, active()).await.sessions.len() == 1).await;
+    let lease = remote.store.nodes().await.unwrap().into_iter().find(|node| node.id == open.node).unwrap().lease;
+    assert!(remote.store.fence(open.node.clone(), lease).await.unwrap());
+    eventually(async || list(&house, active()).await.sessions.is_empty()).await;
+    assert!(house.gateway.find(open.id).await.is_err());
+}
+
+#[actix_rt::test]
 async fn what_the_records_know_to_be_over_is_over_though_the_live_view_shows_it() {
     let house = House::with_records().await;
     let (end, other) = (there(1, 3, Status::Closed), there(2, 2, Status::Active));
