@@ -34,7 +34,7 @@ async fn crowd() -> (MySqlConnection, Database) {
          CONCAT('018bcfe5-6800-7000-8000-', LPAD(HEX(seq), 12, '0')), CONCAT('node-', seq % 3), seq % 5, \
          CONCAT('user-', seq % 10), CONCAT('web-', seq % 10), '192.0.2.1', seq * 1000, 1, 2, 'web:22', 'root', \
          IF(seq > {CLOSED}, 'active', 'closed'), IF(seq > {CLOSED}, NULL, 'exited'), NULL, \
-         IF(seq % 2 = 0, NULL, seq * 1000 + 5), NULL, IF(seq > {CLOSED}, NULL, seq * 1000 + 9), 1, 1, NULL, NULL, \
+         IF(seq % 2 = 0, NULL, seq * 1000 + 5), NULL, 1, 1, NULL, NULL, IF(seq > {CLOSED}, NULL, seq * 1000 + 9), \
          IF(seq > {CLOSED}, 1, 2) << 50 FROM seq_1_to_{}; ANALYZE TABLE session_records",
         database.name(),
         *rows::COLUMNS,
