@@ -135,11 +135,11 @@ async fn what_a_dead_node_showed_and_the_records_never_had_is_over() {
     remote.store.begin_epoch(open.node.clone(), Incarnation::new([2; 16]), open.epoch, UtcMicros(1)).await.unwrap();
     eventually(async || house.gateway.nodes().await.iter().any(|one| one.id == open.node)).await;
     show(&house, [open.clone()]).await;
-    eventually(async || list(&house, active()).await.sessions.len() == 1).await;
+    eventually(async || list(&house, all()).await.sessions.len() == 1).await;
     let lease = remote.store.nodes().await.unwrap().into_iter().find(|node| node.id == open.node).unwrap().lease;
     assert!(remote.store.fence(open.node.clone(), lease).await.unwrap());
-    eventually(async || list(&house, active()).await.sessions.is_empty()).await;
-    assert!(house.gateway.find(open.id).await.is_err());
+    eventually(async || list(&house, all()).await.sessions.is_empty()).await;
+    assert_eq!(house.gateway.find(open.id).await.unwrap(), None);
 }
 
 #[actix_rt::test]
