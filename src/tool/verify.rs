@@ -119,7 +119,7 @@ fn report(path: &Path, verdict: &Verdict, log: &Log) -> Report {
     let json = json!({
         "file": path, "whole": damage.is_none(), "sealed": seal.map(|seal| chain::hex(&seal.head)), "bytes": bytes,
         "events": events, "seconds": seconds, "uncovered_bytes": uncovered, "log": log,
-        "damage": damage.as_ref().map(|damage| json!({"from": damage.from, "until": damage.until, "what": damage.what})),
+        "bad": damage.as_ref().map(|damage| json!({"from": damage.from, "until": damage.until, "what": damage.what})),
     });
     Report { text, json, code: u8::from(damage.is_some()) }
 }
