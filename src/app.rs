@@ -94,26 +94,24 @@ struct Plan {
     listener: TcpListener,
     loaded: Loaded,
     demo: bool,
-    /// Whether what it says on standard output is JSON.
-    json: bool,
 }
 
 /// Serves until SIGTERM or SIGINT, then shuts down. Says where in text, or in JSON.
 ///
 /// # Errors
 /// Anything that keeps it from serving, as a sentence that says what to do.
-pub async fn serve(loaded: Loaded, json: bool) -> anyhow::Result<()> {
+pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let listen = loaded.config.server.listen;
     let listener = TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen}; is another gateway running there? See server.listen"))?;
-    run(loaded.config.clone(), Plan { listener, loaded, demo: false, json }).await
+    run(loaded.config.clone(), Plan { listener, loaded, demo: false }).await
 }
 
 /// Serves with an SSH target of its own and prints a link that signs in once.
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn demo(loaded: Loaded, options: Demo, json: bool) -> anyhow::Result<()> {
+pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
     let mut config = loaded.config.clone();
     config.server.listen = options.listen.unwrap_or(config.server.listen);
     let listen = config.server.listen;
@@ -150,7 +148,7 @@ pub async fn demo(loaded: Loaded, options: Demo, json: bool) -> anyhow::Result<(
     if config.targets_allow.is_empty() {
         config.targets_allow = private_networks()?;
     }
-    let outcome = run(config, Plan { listener, loaded, demo: true, json }).await;
+    let outcome = run(config, Plan { listener, loaded, demo: true }).await;
     playground.stop();
     if temporary && let Err(error) = fs::remove_dir_all(&data_dir) {
         tracing::warn!(%error, path = %data_dir.display(), "the demo's folder could not be removed");
@@ -240,7 +238,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
         fingerprint: own_certificate.map(|certificate| certificate.fingerprint()),
         is_new,
     };
-    println!("{}", if plan.json { greeting.json().to_string() } else { greeting.text() });
+    println!("{}", greeting.text());
     let outcome = tokio::select! {
         outcome = ending::until_told_to_stop(&gateway, reload) => outcome,
         () = ending::drained(deadline, &gateway) => Ok(()),

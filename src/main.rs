@@ -56,8 +56,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Tool(tool) => return Ok(tell(system.block_on(app::look_after(loaded, cli.json, tool))?, cli.json)),
         Command::Selftest => return Ok(tell(system.block_on(app::selftest())?, cli.json)),
-        Command::Demo(options) => system.block_on(app::demo(loaded, options, cli.json))?,
-        Command::Serve | Command::Check => system.block_on(app::serve(loaded, cli.json))?,
+        Command::Demo(options) => system.block_on(app::demo(loaded, options))?,
+        Command::Serve | Command::Check => system.block_on(app::serve(loaded))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,6 @@
-//! The first words on standard output: where browsers find a gateway that is now ready, for people or as JSON. Does not
-//! know how it serves.
+//! The first words on standard output: where browsers find a gateway that is now ready. Does not know how it serves.
 
 use std::net::SocketAddr;
-
-use serde_json::{Value, json};
 
 /// Instructions for the link to the first admin.
 const HOW_TO_BEGIN: &str = "Nobody administers this gateway yet. Whoever opens this link first, within 30 minutes, chooses a name \
@@ -46,15 +43,6 @@ impl Greeting<'_> {
             lines.push(HOW_TO_BEGIN.to_owned());
         }
         lines.join("\n")
-    }
-
-    /// Returns it in JSON.
-    pub fn json(&self) -> Value {
-        json!({
-            "ready": self.ready(),
-            "listening": self.listening(),
-            "certificate_sha256": self.fingerprint,
-        })
     }
 
     /// Returns the address at which browsers find the gateway, with a link to sign in by: the cookie is valid for that
@@ -112,16 +100,5 @@ mod tests {
         assert_eq!(lines.len(), 4, "{text}");
         assert!(lines[0].ends_with("SHA-256 AB:CD"), "{text}");
         assert!(lines[2].contains("server.public_url") && lines[3] == HOW_TO_BEGIN, "{text}");
-    }
-
-    #[test]
-    fn a_program_reads_the_same_as_json() {
-        let told = greeting(Some("https://ssh.example.org"), "127.0.0.1:8022", Some("/#sign-in=once")).json();
-        let expected = json!({
-            "ready": "https://ssh.example.org/#sign-in=once",
-            "listening": "http://127.0.0.1:8022",
-            "certificate_sha256": null,
-        });
-        assert_eq!(told, expected);
     }
 }

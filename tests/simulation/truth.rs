@@ -253,6 +253,8 @@ impl Life {
                 patience.life.is_some_and(|limit| verdict.at.saturating_duration_since(self.began) >= limit)
             }
             EndReason::ConnectFailed | EndReason::AuthFailed => told && !self.linked,
+            // Nobody ran it or knew of it: its opening was lost with a registry, and nothing was dialled.
+            EndReason::ActorFailed if self.opened.is_none() && !self.linked => true,
             _ => told,
         };
         (!right).then(|| format!("ended as {reason} for no reason: {self:?}"))
