@@ -103,13 +103,11 @@ impl Gateway {
         let mut ends: HashMap<SessionId, Record> = HashMap::new();
         let overlaid = |record: Record| {
             let shown = beside.of(record.id).cloned();
-            let (was_open, id) = (!record.is_closed(), record.id);
-            let now = Record::overlaid(Some(record.clone()), shown)?;
-            if was_open && now.is_closed() {
-                ends.insert(id, now);
+            if !record.is_closed() && shown.as_ref().is_some_and(Record::is_closed) {
+                ends.extend(Record::overlaid(Some(record.clone()), shown).map(|end| (end.id, end)));
                 return Some(record);
             }
-            Some(now)
+            Record::overlaid(Some(record), shown)
         };
         let records: Vec<Record> = records.into_iter().filter_map(overlaid).collect();
         let mut page = query.arrange(records.into_iter().chain(added).chain(own), [next, more.next]);
