@@ -10,7 +10,8 @@ use super::{
 use crate::{
     actor::registry::{Announcement, RegistryMessage},
     core::record::{EndReason, Record, SessionId, Status, UtcMicros},
-    store::{Journal, RecordStore, Write},
+    ssh::LinkEvent,
+    store::{Journal, ListQuery, RecordStore, Write},
 };
 
 /// Number of simultaneous ends, as if a whole network were lost.
@@ -138,4 +139,28 @@ async fn what_the_outbox_gives_back_has_the_place_of_its_ending() {
     drop(held);
     eventually(async || place(remote, before, id).is_some()).await;
     assert!(place(remote, before, id).is_some_and(|nth| nth <= 1), "{:?}", place(remote, before, id));
+}
+
+#[actix_rt::test]
+async fn a_list_says_that_the_journal_lags_however_short_its_last_commit_is() {
+    let house = House::with_records().await;
+    let (first, _page, one) = house.active().await;
+    let (_second, _other_page, other) = house.active().await;
+    let degraded = async || house.gateway.list(ListQuery::default()).await.unwrap().degraded;
+    eventually(async || depth(&house, "journal").await == 0).await;
+    let held = house.records.gate.acquire().await.unwrap();
+    one.says.send(LinkEvent::Closed).unwrap();
+    eventually(async || depth(&house, "journal").await == 1).await;
+    other.says.send(LinkEvent::Closed).unwrap();
+    eventually(async || depth(&house, "journal").await == 2).await;
+    let waited = Instant::now();
+    eventually(async || waited.elapsed() > Duration::from_millis(600)).await;
+    drop(held);
+    // Behind the first commit, before the second.
+    let held = house.records.gate.acquire().await.unwrap();
+    eventually(async || depth(&house, "journal").await == 1).await;
+    assert!(house.records.store.get(first).await.unwrap().unwrap().is_closed());
+    assert_eq!(degraded().await, ["journal"]);
+    drop(held);
+    eventually(async || degraded().await.is_empty()).await;
 }
