@@ -36,13 +36,14 @@ use crate::{
     failpoints::Failpoints,
     log::Log,
     patience::Patience,
+    peer::WATCH,
     stores::{
         dice::Dice,
         live::{Server, View},
         records::{Remote, Rows},
         way::Way,
     },
-    truth::{REATTACH, WATCH},
+    truth::REATTACH,
     witness::Shared,
 };
 

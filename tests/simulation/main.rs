@@ -26,6 +26,7 @@ mod host;
 mod link;
 mod log;
 mod patience;
+mod peer;
 mod people;
 mod right;
 mod run;
