@@ -210,6 +210,15 @@ pub trait LiveStore: Send + Sync + 'static {
         })
     }
 
+    /// Returns every open record of the nodes other than `node`, as [`open`](Self::open) does.
+    fn open_beside(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move {
+            let mut open = self.open().await?;
+            open.retain(|record| record.node != node);
+            Ok(open)
+        })
+    }
+
     /// Returns the rank of every open record of one node, in no order, as stored: it may have been written by something
     /// else than a gateway.
     fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {

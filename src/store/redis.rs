@@ -192,11 +192,15 @@ impl LiveStore for RedisLive {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.0.open(None))
+        Box::pin(self.0.open(|_| true))
     }
 
     fn open_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.0.open(Some(node)))
+        Box::pin(self.0.open_of(node))
+    }
+
+    fn open_beside(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(self.0.open(move |other| *other != node))
     }
 
     fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {

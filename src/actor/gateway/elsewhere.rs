@@ -3,14 +3,18 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Mutex, time::timeout_at};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use tokio::time::timeout_at;
 
 use crate::{
-    actor::clock,
+    actor::{clock, tasks::Tasks},
     core::record::{NodeId, Record, SessionId},
     store::{LiveStore, StoreError},
 };
@@ -18,6 +22,9 @@ use crate::{
 /// Age up to which a reading serves: a list that is made of it is kept for twice as long, and both together stay well
 /// within the second that a list may lag.
 const MAX_AGE: Duration = Duration::from_millis(100);
+
+/// Age up to which it serves those who wait in vain for the next one, as in a fleet with very many sessions.
+const MAX_AGE_MEANWHILE: Duration = Duration::from_millis(600);
 
 /// Time for which a page or a session waits for the live view, whatever it asks of it: a view that is slower is as good
 /// as away.
@@ -31,34 +38,75 @@ pub(super) fn patience() -> Instant {
 /// The open sessions of the other nodes, by id.
 pub(super) type Shown = Arc<HashMap<SessionId, Record>>;
 
-/// The last reading. A handle: clones share it.
+/// The last readings. A handle: clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Elsewhere(Arc<Mutex<Option<Reading>>>);
+pub(super) struct Elsewhere(Arc<Mutex<Readings>>);
+
+#[derive(Default)]
+struct Readings {
+    newest: Option<Reading>,
+    /// The one before that succeeded, and when it began.
+    earlier: Option<(Instant, Shown)>,
+}
 
 struct Reading {
     begun: Instant,
     /// `None` if it failed: those who waited for it do not try one after the other.
-    shown: Option<Shown>,
+    shown: Shared<BoxFuture<'static, Option<Shown>>>,
 }
 
 impl Elsewhere {
-    /// Returns the open sessions of the nodes other than `own`; `None` if the view cannot be read in time.
-    pub async fn shown(&self, live: &dyn LiveStore, own: &NodeId, until: Instant) -> Option<Shown> {
+    /// Returns the open sessions of the nodes other than `own`; `None` if the view cannot be read in time. A reading
+    /// goes on to its end, as one of `tasks`, though nobody waits for it any more: the next who ask have it.
+    pub async fn shown(&self, tasks: &Tasks, live: &Arc<dyn LiveStore>, own: &NodeId, until: Instant) -> Option<Shown> {
         let asked = clock::instant();
-        let mut last = timeout_at(until.into(), self.0.lock()).await.ok()?;
-        if let Some(reading) = &*last
-            && asked.saturating_duration_since(reading.begun) < MAX_AGE
-        {
-            return reading.shown.clone();
-        }
-        let begun = clock::instant();
-        let open = patiently(until, live.open()).await.map(|open| {
-            let others = open.into_iter().filter(|record| record.node != *own);
-            Arc::new(others.map(|record| (record.id, record)).collect::<HashMap<_, _>>())
-        });
-        *last = Some(Reading { begun, shown: open.clone() });
-        open
+        let (newest, earlier) = {
+            // Nothing under the lock panics.
+            let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let newest = readings.newest_at(asked, || read(tasks, live.clone(), own.clone()));
+            (newest, readings.earlier.clone())
+        };
+        let is_fresh = |begun| asked.saturating_duration_since(begun) < MAX_AGE_MEANWHILE;
+        let meanwhile = || earlier.filter(|(begun, _)| is_fresh(*begun)).map(|(_, shown)| shown);
+        timeout_at(until.into(), newest).await.unwrap_or_else(|_| meanwhile())
     }
+}
+
+impl Readings {
+    /// Returns the reading for those who ask at `asked`: the newest, unless it ended and is too old.
+    fn newest_at(
+        &mut self,
+        asked: Instant,
+        read: impl FnOnce() -> BoxFuture<'static, Option<Shown>>,
+    ) -> Shared<BoxFuture<'static, Option<Shown>>> {
+        if let Some(Reading { begun, shown }) = &self.newest {
+            let ended = shown.peek();
+            if ended.is_none() || asked.saturating_duration_since(*begun) < MAX_AGE {
+                return shown.clone();
+            }
+            if let Some(Some(ended)) = ended {
+                self.earlier = Some((*begun, ended.clone()));
+            }
+        }
+        let shown = read().shared();
+        self.newest = Some(Reading { begun: asked, shown: shown.clone() });
+        shown
+    }
+}
+
+/// Begins to read the open sessions of the nodes other than `own`.
+fn read(tasks: &Tasks, live: Arc<dyn LiveStore>, own: NodeId) -> BoxFuture<'static, Option<Shown>> {
+    let reading = tasks.spawn(async move {
+        match live.open_beside(own).await {
+            Ok(open) => Some(Arc::new(open.into_iter().map(|record| (record.id, record)).collect::<HashMap<_, _>>())),
+            Err(error) => {
+                tracing::debug!(%error, "the live view cannot be read; the records can");
+                None
+            }
+        }
+    });
+    // It does not fail, but its thread may end.
+    reading.map(|shown| shown.ok().flatten()).boxed()
 }
 
 /// Waits for an answer of the live view; `None` if it gives none in time.

@@ -1,7 +1,10 @@
 //! What the records say of sessions, overlaid with what is known sooner: by this node's registry of its own, by the
 //! live view of those of other nodes. The one place for a list, a single session and its evidence. Judges no node.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Instant,
+};
 
 use super::{
     Gateway, GatewayError, Listing,
@@ -122,11 +125,13 @@ impl Gateway {
     /// Returns what the live view shows of other nodes' sessions, and what it remembers of those of these records that
     /// are open in the records and not in the view.
     async fn shown_beside(&self, records: &[Record], unasked: &mut Vec<&'static str>) -> Beside {
-        if !self.is_up(LIVE) {
+        // A view that answers too late for one page of a list is not waited for again.
+        if unasked.contains(&LIVE) {
             return Beside::default();
         }
         let until = patience();
-        let Some(open) = self.elsewhere.shown(self.stores.live.as_ref(), self.node(), until).await else {
+        let open = if self.is_up(LIVE) { self.shown_elsewhere(until).await } else { None };
+        let Some(open) = open else {
             unasked.push(LIVE);
             return Beside::default();
         };
@@ -201,7 +206,13 @@ impl Gateway {
                 return Some(shown);
             }
         }
-        self.elsewhere.shown(self.stores.live.as_ref(), self.node(), until).await?.get(&id).cloned()
+        self.shown_elsewhere(until).await?.get(&id).cloned()
+    }
+
+    /// Returns what the live view shows of the other nodes' sessions; `None` if it cannot be read in time.
+    async fn shown_elsewhere(&self, until: Instant) -> Option<Shown> {
+        let tasks = &self.deps.observations.tasks;
+        self.elsewhere.shown(tasks, &self.stores.live, self.node(), until).await
     }
 }
 

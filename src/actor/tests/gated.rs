@@ -192,6 +192,8 @@ pub struct Counted {
     pub most_closes: AtomicUsize,
     /// Whether full reads fail.
     pub unreadable: AtomicBool,
+    /// Holds full reads back for as long as a test has it.
+    pub held: tokio::sync::Mutex<()>,
 }
 
 impl Counted {
@@ -219,7 +221,11 @@ impl LiveStore for Counted {
         if self.unreadable.load(Ordering::Relaxed) {
             return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
         }
-        self.view.open()
+        async move {
+            drop(self.held.lock().await);
+            self.view.open().await
+        }
+        .boxed()
     }
     fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {
         self.view.ranks_of(node)

@@ -241,6 +241,44 @@ async fn however_many_lists_are_asked_for_the_live_view_is_read_now_and_then() {
 }
 
 #[actix_rt::test]
+async fn a_reading_that_nobody_waited_for_serves_the_next_who_ask() {
+    let house = House::with_records().await;
+    show(&house, [there(1, 2, Status::Active)]).await;
+    eventually(async || list(&house, active()).await.sessions.len() == 1).await;
+    let waits = async || list(&house, active()).await.degraded == ["live"];
+    // Again if this test is held up for so long that what was read is too old.
+    eventually(async || {
+        let held = house.live.held.lock().await;
+        eventually(waits).await;
+        let before = house.live.read.load(Ordering::Relaxed);
+        assert!(waits().await && waits().await);
+        assert_eq!(house.live.read.load(Ordering::Relaxed), before, "those who ask later wait for the same one");
+        drop(held);
+        // The reading was there first; the next one is held up.
+        let _held = house.live.held.lock().await;
+        let listing = list(&house, active()).await;
+        listing.degraded.is_empty() && listing.sessions.len() == 1
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_list_of_many_pages_waits_for_a_view_that_hangs_once() {
+    let house = House::with_records().await;
+    record(&house, (1..9).map(|n| there(n, 2, Status::Active))).await;
+    let _held = house.live.held.lock().await;
+    // How long one page waits.
+    let begun = Instant::now();
+    assert_eq!(list(&house, active()).await.degraded, ["live"]);
+    let once = begun.elapsed();
+    // None is lost: every page of one row is read.
+    let lost = ListQuery { statuses: vec![Status::Lost], limit: 1, ..all() };
+    let begun = Instant::now();
+    assert_eq!(list(&house, lost).await.degraded, ["live"]);
+    assert!(begun.elapsed() < 4 * once, "waited {:?} for eight pages", begun.elapsed());
+}
+
+#[actix_rt::test]
 async fn an_end_that_its_node_could_not_tell_the_records_is_an_end() {
     let house = House::with_records().await;
     let open = there(1, 2, Status::Active);

@@ -22,7 +22,7 @@ macro_rules! shared_record_promises {
 macro_rules! shared_live_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::sharing:
-            a_fenced_node_shows_nothing_new, what_ended_is_remembered_whole, a_lease_moves_with_every_renewal,
+            a_fenced_node_shows_nothing_new, what_ended_is_remembered_whole, other_nodes_are_read_without_ones_own, a_lease_moves_with_every_renewal,
             commands_reach_the_node);
     };
 }
@@ -169,6 +169,18 @@ pub fn a_fenced_node_shows_nothing_new<S: LiveStore, G>(fresh: Fresh<S, G>) {
         assert_eq!(store.open_of(node()).await.unwrap(), [born(6, 3, 1, Status::Active)]);
         let refused = store.renew_lease(UtcMicros(9)).await;
         assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
+    });
+}
+
+pub fn other_nodes_are_read_without_ones_own<S: LiveStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let other = NodeId("node-b".into());
+        let (own, theirs) = (born(5, 1, 1, Status::Active), born(5, 2, 1, Status::Active));
+        let theirs = Record { node: other.clone(), ..theirs };
+        store.apply(vec![own.clone(), theirs.clone()]).await.unwrap();
+        assert_eq!(store.open_beside(node()).await.unwrap(), [theirs]);
+        assert_eq!(store.open_beside(other).await.unwrap(), [own]);
     });
 }
 

@@ -17,9 +17,21 @@ use crate::{
 };
 
 impl View {
-    pub(super) async fn open(&self, node: Option<NodeId>) -> Result<Vec<Record>, StoreError> {
+    /// Returns the open sessions of the nodes that `are_read`.
+    pub(super) async fn open(&self, are_read: impl Fn(&NodeId) -> bool) -> Result<Vec<Record>, StoreError> {
         let mut connection = self.pool.connection().await.map_err(failure)?;
-        let open = self.read_open(node, &mut connection).await;
+        let reading = async {
+            let known: Vec<String> = connection.ask(redis::cmd("SMEMBERS").arg(NODES)).await.map_err(failure)?;
+            let nodes: BTreeSet<NodeId> = known.into_iter().map(NodeId).chain([self.node.clone()]).collect();
+            self.read_open(nodes.into_iter().filter(are_read), &mut connection).await
+        };
+        let open = reading.await;
+        connection.settle(open)
+    }
+
+    pub(super) async fn open_of(&self, node: NodeId) -> Result<Vec<Record>, StoreError> {
+        let mut connection = self.pool.connection().await.map_err(failure)?;
+        let open = self.read_open([node].into_iter(), &mut connection).await;
         connection.settle(open)
     }
 
@@ -48,14 +60,11 @@ impl View {
         connection.settle(found)
     }
 
-    async fn read_open(&self, only: Option<NodeId>, connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
-        let nodes = match only {
-            Some(node) => BTreeSet::from([node]),
-            None => {
-                let all: BTreeSet<String> = connection.ask(redis::cmd("SMEMBERS").arg(NODES)).await.map_err(failure)?;
-                all.into_iter().map(NodeId).chain([self.node.clone()]).collect()
-            }
-        };
+    async fn read_open(
+        &self,
+        nodes: impl Iterator<Item = NodeId>,
+        connection: &mut Connection,
+    ) -> Result<Vec<Record>, StoreError> {
         let mut open = Vec::new();
         for node in nodes {
             let mut question = redis::cmd("ZRANGE");
