@@ -261,6 +261,7 @@ impl RegistryActor {
             registry.renew_leases(ctx);
             registry.watch_right(ctx);
             registry.beat(ctx);
+            registry.remind(ctx);
             registry.retire(ctx);
             registry.close_unattended(ctx);
         });
@@ -354,6 +355,12 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             #[cfg(test)]
             RegistryMessage::CloseUnattended => {
                 self.close_unattended(ctx);
+                true
+            }
+            #[cfg(test)]
+            RegistryMessage::Remind => {
+                self.view.remind_at(clock::instant());
+                self.remind(ctx);
                 true
             }
             #[cfg(test)]

@@ -162,7 +162,8 @@ impl RegistryActor {
         }
     }
 
-    fn push_repair(sink: &mut Sink, write: Write) {
+    /// Queues a write of which a store may lack what another has.
+    pub(super) fn push_repair(sink: &mut Sink, write: Write) {
         let id = write.record.id;
         if sink.ledger.push(clock::instant(), Priority::Repair, write).is_err() {
             tracing::debug!(session_id = %id, "no room for a repair; the next sweep finds it again");

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Sessions read back from the outbox at a time.
-const REFILL_ROWS: u32 = 1_000;
+pub(super) const REFILL_ROWS: u32 = 1_000;
 
 /// The records' queue of writes, if they are another store than the journal.
 pub(super) struct Records {

@@ -1,11 +1,15 @@
 //! The live view: the heartbeats and this node's lease in it, and its rebuilding after a loss of data. Assumes that the
 //! view may be lost at any moment, and that nothing else is lost then.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
-use super::{Place, RegistryActor, VIEW_LEASE, sink::Sink};
+use super::{Place, RegistryActor, VIEW_LEASE, outbox::REFILL_ROWS, sink::Sink};
 use crate::{
     actor::{activity_queue::ActivityReceiver, clock, stores::Stores},
     core::{
@@ -18,6 +22,20 @@ use crate::{
 /// Maximum heartbeats per command, of which there is one a second: with more active sessions they take turns.
 const BEATS: usize = 5_000;
 
+/// Time between two reminders of the ends that the records still lack. The view remembers an end for ten minutes, and
+/// until the records have it, nothing else tells other nodes of it.
+const REMINDER: Duration = Duration::from_mins(4);
+
+/// How far the view has been reminded of ends in the outbox.
+struct Reminder {
+    /// When the next one begins.
+    due: Instant,
+    /// The session after which the one under way goes on.
+    after: Option<SessionId>,
+    /// Whether a page of the outbox is being read.
+    reading: bool,
+}
+
 /// The live view with its queue of writes.
 pub(super) struct View {
     pub sink: Sink,
@@ -29,17 +47,24 @@ pub(super) struct View {
     renewing: bool,
     /// Whether it lacks data, and is to be rebuilt once it answers.
     pub lost: bool,
+    reminder: Reminder,
 }
 
 impl View {
     pub(super) fn new(sink: Sink, marks: ActivityReceiver) -> Self {
-        Self { sink, marks, beating: false, renewing: false, lost: false }
+        let reminder = Reminder { due: clock::instant() + REMINDER, after: None, reading: false };
+        Self { sink, marks, beating: false, renewing: false, lost: false, reminder }
     }
 
     /// Queues again the work that was under way in a failed context.
     pub(super) fn recall(&mut self) {
         self.sink.ledger.recall();
-        (self.beating, self.renewing) = (false, false);
+        (self.beating, self.renewing, self.reminder.reading) = (false, false, false);
+    }
+
+    /// Has the reminder begin anew at `due`.
+    pub(super) fn remind_at(&mut self, due: Instant) {
+        (self.reminder.due, self.reminder.after) = (due, None);
     }
 }
 
@@ -97,6 +122,39 @@ impl RegistryActor {
         }));
     }
 
+    /// Tells the view again of the ends that the records still lack, a page of the outbox at a time: whoever reads both
+    /// would else take them for open once the view has forgotten them.
+    pub(super) fn remind(&mut self, ctx: &mut Context<Self>) {
+        let now = clock::instant();
+        if !self.shared.behind.load(Ordering::Acquire) {
+            return self.view.remind_at(now + REMINDER);
+        }
+        let View { sink, reminder, .. } = &mut self.view;
+        if reminder.reading || now < reminder.due || !sink.is_up() || !sink.ledger.is_empty() {
+            return;
+        }
+        reminder.reading = true;
+        let (journal, after) = (self.stores.journal.clone(), reminder.after);
+        let reading = async move { journal.outbox_page(after, REFILL_ROWS).await };
+        ctx.spawn(reading.into_actor(self).map(|read, registry, ctx| registry.reminded(read, ctx)));
+    }
+
+    fn reminded(&mut self, read: Result<Vec<Write>, StoreError>, ctx: &mut Context<Self>) {
+        self.view.reminder.reading = false;
+        let waiting = match read {
+            Ok(waiting) => waiting,
+            Err(error) => return tracing::warn!(%error, "the outbox could not be read; it is tried again"),
+        };
+        match waiting.last().filter(|_| waiting.len() == REFILL_ROWS as usize) {
+            Some(last) => self.view.reminder.after = Some(last.record.id),
+            None => self.view.remind_at(clock::instant() + REMINDER),
+        }
+        for Write { record, .. } in waiting.into_iter().filter(|write| write.record.is_closed()) {
+            Self::push_repair(&mut self.view.sink, Write { record, transitions: Vec::new() });
+        }
+        self.flush(ctx);
+    }
+
     /// Writes every open session into the view, and removes from it this node's sessions that are not open any more.
     fn rebuild(&mut self, ctx: &mut Context<Self>) {
         // At a start an in-memory view is empty, and so is the index: nothing is lost.
@@ -107,6 +165,8 @@ impl RegistryActor {
             );
         }
         let now = clock::instant();
+        // The ends are lost as well.
+        self.view.remind_at(now);
         let mut open: Vec<Record> = self.index.values().filter_map(|entry| entry.durable.clone()).collect();
         open.sort_unstable_by_key(|record| record.id);
         for record in open {

@@ -197,6 +197,11 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// Forgets all ends, as a view does after ten minutes.
+    pub fn forget(&self) {
+        self.ended.lock().unwrap().clear();
+    }
+
     fn remembered(&self, node: &NodeId, ids: &[SessionId]) -> Vec<Record> {
         let ended = self.ended.lock().unwrap();
         ids.iter().filter_map(|id| ended.get(id)).filter(|record| record.node == *node).cloned().collect()

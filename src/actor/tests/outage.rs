@@ -120,6 +120,26 @@ async fn a_session_that_the_records_do_not_know_closed_is_not_listed_as_open() {
 }
 
 #[actix_rt::test]
+async fn an_end_that_the_records_lack_for_long_is_told_the_live_view_again() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    eventually(async || remote(&house, id).await.is_some_and(|record| record.status == Status::Active)).await;
+    down(&house, DOWN);
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    let end = house.find(id).await;
+    let shown = async || house.live.one_of(end.node.clone(), id).await.unwrap();
+    eventually(async || shown().await.is_some()).await;
+    house.live.forget();
+    assert_eq!(shown().await, None);
+    let registry = &house.gateway.deps.registry;
+    eventually(async || {
+        assert!(registry.deliver(RegistryMessage::Remind).await.is_ok());
+        shown().await.is_some_and(|shown| shown.is_closed())
+    })
+    .await;
+}
+
+#[actix_rt::test]
 async fn of_each_session_it_is_said_where_its_last_transition_is_durable() {
     let house = House::with_records().await;
     let ended = async || {

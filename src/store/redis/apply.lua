@@ -52,6 +52,9 @@ for session = 5, #KEYS do
   elseif not closed and tonumber(rank) == known and tonumber(epoch) > fenced then
     -- Sent again because it is not listed: the beats may be lost alone.
     redis.call('ZADD', beats, 'NX', 0, id)
+  elseif closed and tonumber(rank) == known then
+    -- Told again because the records still lack it: it stays for as long as if it were new.
+    redis.call('EXPIRE', key, tombstone)
   end
   at = at + 1 + count
 end
