@@ -32,10 +32,14 @@ impl RegistryActor {
         self.announce(Priority::of(&announcement.record), announcement, waiter, ctx);
     }
 
-    /// Returns the announcement that a session's actor would make at this ending; `None` if the session is closed.
+    /// Returns the announcement that a session's actor would make at this ending, with the activity up to now; `None` if
+    /// the session is closed.
     pub(super) fn closing(&self, record: &Record, reason: EndReason, detail: String) -> Option<Announcement> {
         let now = clock::now();
         let mut session = Session::adopt(now, now.at, record.clone(), self.settings.limits);
+        if let Some(Place::Running { beat, .. }) = self.index.get(&record.id).map(|entry| &entry.place) {
+            session.handle(now, Event::Activity(beat.read()));
+        }
         session.handle(now, Event::End { reason, detail });
         std::iter::from_fn(|| session.poll_effect()).find_map(|effect| match effect {
             Effect::Announce(record, transition) => Some(Announcement { record: *record, transition }),

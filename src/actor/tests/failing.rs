@@ -4,14 +4,17 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 
-use super::house::{House, eventually, read};
+use super::{
+    house::{House, eventually, read},
+    type_in,
+};
 use crate::{
     actor::{
         gateway::Ended,
         session::{Attached, SessionMessage},
         wire::ToSocket,
     },
-    core::record::EndReason,
+    core::record::{EndReason, Record},
     ssh::LinkEvent,
     store::RecordStore,
 };
@@ -41,6 +44,26 @@ async fn a_session_that_fails_again_and_again_is_closed_and_said_so_once_that_is
     assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::ActorFailed, .. })), "{last:?}");
     let stored = house.records.store.get(id).await.unwrap().unwrap();
     assert_eq!(stored.end_reason, Some(EndReason::ActorFailed));
+}
+
+#[actix_rt::test]
+async fn a_session_that_is_closed_without_its_actor_keeps_what_was_told_of_it_before() {
+    let house = House::new().await;
+    let (id, attached, target) = house.active().await;
+    type_in(&attached, "typed").await;
+    target.says.send(LinkEvent::Output(Bytes::from_static(b"before"))).unwrap();
+    let carried = async || {
+        let Record { bytes_in, bytes_out, .. } = house.find(id).await;
+        (bytes_in, bytes_out)
+    };
+    eventually(async || carried().await == (5, 6)).await;
+    let told = house.find(id).await;
+    fail_for_good(&attached).await;
+    eventually(async || house.find(id).await.is_closed()).await;
+    let closed = house.find(id).await;
+    assert_eq!(carried().await, (5, 6));
+    assert!(told.last_input_at.is_some() && closed.last_input_at == told.last_input_at, "{closed:?}");
+    assert!(closed.last_seen_at >= told.last_seen_at, "{closed:?}");
 }
 
 #[actix_rt::test]
