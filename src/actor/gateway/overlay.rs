@@ -92,8 +92,7 @@ impl Gateway {
         let listed: HashSet<SessionId> = records.iter().map(|record| record.id).collect();
         let is_missing =
             |record: &&Record| !listed.contains(&record.id) && query.spans(next, record) && query.matches(record);
-        let may_live = |record: &&Record| !self.is_over_there(record);
-        let missing = beside.open.values().filter(is_missing).filter(may_live).cloned();
+        let missing = beside.open.values().filter(is_missing).cloned();
         let more = query.arrange(missing, [None, None]);
         let added = self.confirmed(more.records, unread, unasked).await;
         // This node's own at last: the stores may have taken their time.
@@ -152,7 +151,7 @@ impl Gateway {
     }
 
     /// Returns sessions that a page of the records lacks as the records have them, unless these cannot be read: they
-    /// may be over there, or be on another page of theirs.
+    /// may be over there, or be on another page of theirs. What only a dead node showed is left out.
     async fn confirmed(&self, more: Vec<Record>, unread: bool, unasked: &mut Vec<&'static str>) -> Vec<Record> {
         let ids: Vec<SessionId> = more.iter().filter(|_| !unread).map(|record| record.id).collect();
         let mut recorded = self.stores.recorded(&ids).await.unwrap_or_else(|error| {
@@ -160,7 +159,10 @@ impl Gateway {
             unasked.push(RECORDS);
             HashMap::new()
         });
-        let confirmed = |record: Record| Record::overlaid(recorded.remove(&record.id), Some(record));
+        let confirmed = |record: Record| match recorded.remove(&record.id) {
+            None if self.is_over_there(&record) => None,
+            known => Record::overlaid(known, Some(record)),
+        };
         more.into_iter().filter_map(confirmed).collect()
     }
 

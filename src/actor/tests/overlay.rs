@@ -143,6 +143,35 @@ async fn what_a_dead_node_showed_and_the_records_never_had_is_over() {
 }
 
 #[actix_rt::test]
+async fn what_a_dead_node_left_open_in_the_records_is_on_one_page_in_every_order() {
+    let (house, node) = (House::with_records().await, there(1, 2, Status::Active).node);
+    record(&house, (1..6).map(|n| there(n, 2, if n == 3 { Status::Detached } else { Status::Active }))).await;
+    show(&house, (1..6).map(|n| there(n, if n == 3 { 3 } else { 2 }, Status::Active))).await;
+    house.live.beat(vec![(there(2, 2, Status::Active).id, there(99, 1, Status::Active).start_time)]).await.unwrap();
+    // No sweep closes what a node that left is still shown to serve.
+    let (remote, start) = (&house.remote.as_ref().unwrap().store, Incarnation::new([2; 16]));
+    remote.begin_epoch(node.clone(), start.clone(), Epoch(9), UtcMicros(1)).await.unwrap();
+    remote.release_lease(node.clone(), start).await.unwrap();
+    eventually(async || house.gateway.nodes().await.iter().any(|one| one.id == node && one.standing == "left")).await;
+    for by in [SortKey::StartTime, SortKey::LastSeenAt] {
+        for ascending in [false, true] {
+            let sort = Sort { by, ascending };
+            let mut expected = [1, 2, 3, 4, 5].map(|n| there(n, 2, Status::Active).id);
+            if by == SortKey::LastSeenAt {
+                expected[1..].rotate_left(1);
+            }
+            if !ascending {
+                expected.reverse();
+            }
+            for limit in 1..7 {
+                let shown = pages(&house, ListQuery { sort, limit, ..active() }).await;
+                assert_eq!(ids(&shown), expected, "{by:?}, {limit} a page, ascending: {ascending}");
+            }
+        }
+    }
+}
+
+#[actix_rt::test]
 async fn what_the_records_know_to_be_over_is_over_though_the_live_view_shows_it() {
     let house = House::with_records().await;
     let (end, other) = (there(1, 3, Status::Closed), there(2, 2, Status::Active));
