@@ -151,8 +151,11 @@ impl View {
                 }
             }
             if let Some(mut record) = rows::record(node, id, &values)? {
-                let beat = Some(UtcMicros(beat as i64)).filter(|beat| beat.0 > 0);
-                record.last_seen_at = record.last_seen_at.max(beat);
+                // Beats bear no seal, and what is over has none: its record says the last.
+                if !record.is_closed() {
+                    let beat = Some(UtcMicros(beat as i64)).filter(|beat| beat.0 > 0);
+                    record.last_seen_at = record.last_seen_at.max(beat);
+                }
                 found.push(record);
             }
         }

@@ -149,6 +149,19 @@ fn a_session_that_no_node_wrote_is_not_listed_and_hides_no_other() {
 }
 
 #[test]
+fn a_beat_that_no_node_gave_changes_nothing_of_what_is_over() {
+    let Some(server) = one_server() else { return };
+    block_on(async {
+        let (records, _folder) = records().await;
+        let own = view(&server, node(), &records);
+        let over = conformance::record(1, 2, Authority::Observed, Status::Closed);
+        own.apply(vec![over.clone()]).await.unwrap();
+        server.ask(&[&format!("ZADD {} 1800000000000000 {}", key(&node(), "beats"), over.id)]);
+        assert_eq!(own.one_of(node(), over.id).await.unwrap(), Some(over));
+    });
+}
+
+#[test]
 fn without_the_key_nothing_is_taken_written_or_believed() {
     let Some(server) = one_server() else { return };
     block_on(async {
