@@ -26,7 +26,7 @@ use crate::{
         neighbours::Standing,
         pace::{Load, SweepPace},
         reconcile::{Action, Owner, Sighting, plan},
-        record::{Epoch, NodeId, Record, SessionId, Transition, UtcMicros},
+        record::{Epoch, NodeId, Record, SessionId, Transition},
     },
     store::StoreError,
 };
@@ -301,7 +301,8 @@ impl Sweeper {
         Ok(fixes)
     }
 
-    /// Notes the last beats of the sessions that are to be closed as lost; a rank does not show them.
+    /// Notes what the live view knows of the sessions that are to be closed as lost: of another node's the end, if that
+    /// did not reach the records, else the last beat, which a rank does not show.
     async fn hear(&self, node: &NodeId, fixes: &mut [Fix], slowest: &mut Duration) -> Result<(), StoreError> {
         let lost = fixes.iter().filter(|fix| matches!(fix.action, Action::Infer | Action::CloseEarlier));
         let ids: Vec<SessionId> = lost.map(|fix| fix.id).collect();
@@ -309,14 +310,14 @@ impl Sweeper {
             return Ok(());
         }
         let shown = timed(slowest, self.stores.live.find_many_of(node.clone(), ids)).await?;
-        let beats: HashMap<SessionId, Option<UtcMicros>> =
-            shown.into_iter().map(|record| (record.id, record.last_seen_at)).collect();
+        let mut known: HashMap<SessionId, Record> = shown.into_iter().map(|record| (record.id, record)).collect();
         let now = clock::utc();
         for fix in fixes {
-            if let (Some(record), Some(beat)) = (&mut fix.record, beats.get(&fix.id))
-                && !record.is_closed()
-            {
-                record.note_life(*beat, now);
+            let (Some(record), Some(shown)) = (&mut fix.record, known.remove(&fix.id)) else { continue };
+            if fix.action == Action::Infer && shown.is_closed() {
+                *record = shown;
+            } else if !record.is_closed() {
+                record.note_life(shown.last_seen_at, now);
             }
         }
         Ok(())

@@ -78,7 +78,7 @@ words! {
         CloseStray => "close_stray",
         /// Close it: an earlier start of this node left it open.
         CloseEarlier => "close_earlier",
-        /// Close it on behalf of another node, by inference.
+        /// Close it on behalf of another node, by inference unless its end is known.
         Infer => "infer",
         /// Remove it from the live view.
         Tombstone => "tombstone",

@@ -32,6 +32,9 @@ const STRAY: &str = "It stood open without an actor; found by a sweep.";
 const INFERRED: &str =
     "Its gateway was silent for longer than it may serve and was fenced; concluded by another gateway.";
 
+/// The detail of the close of another node's session whose end the live view knows.
+const REMEMBERED: &str = "Its gateway was fenced before the records had this end; the live view remembered it.";
+
 /// The sessions that this node serves, at one moment.
 #[derive(Debug)]
 pub struct SweepSnapshot {
@@ -145,7 +148,7 @@ impl RegistryActor {
             (Action::CloseStray | Action::CloseEarlier, _, Some(record)) => self.close_stray(action, record, history),
             (Action::Infer, _, Some(record)) => {
                 // A write that finds no room in the queue is found again by the next sweep.
-                self.tell_others(Write::close_as_node_lost(record, Authority::Inferred, clock::utc(), INFERRED.into()));
+                self.tell_others(conclusion(record));
             }
             // The reconciler reports alarms; the other combinations did not stand.
             (
@@ -196,5 +199,17 @@ impl RegistryActor {
         };
         self.ends.tell(&write);
         self.queue(clock::instant(), Priority::Repair, write, None);
+    }
+}
+
+/// Returns the write that closes a session of another node: by the end that is known, which is written as it is, else
+/// by inference.
+fn conclusion(record: Record) -> Write {
+    match record.detected_at {
+        Some(detected_at) => {
+            let transitions = vec![record.transition(detected_at, REMEMBERED.into())];
+            Write { record, transitions }
+        }
+        None => Write::close_as_node_lost(record, Authority::Inferred, clock::utc(), INFERRED.into()),
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     },
     core::{
         reconcile::Action,
-        record::{Authority, EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros},
+        record::{Authority, Durable, EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros},
     },
     store::{ListQuery, LiveStore, RecordStore, SharedRecords, Write, sqlite::SqliteStore},
 };
@@ -38,6 +38,28 @@ async fn leave_stray(house: &House, beside: SessionId) -> (SqliteStore, Record) 
     let own = stray(&served, served.epoch, 1);
     remote.apply(vec![Write { record: own.clone(), transitions: vec![] }]).await.unwrap();
     (remote, own)
+}
+
+/// Writes an open session of another node into the records, and returns the store with the session.
+async fn leave_elsewhere(house: &House, beside: SessionId) -> (SqliteStore, Record) {
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    let (node, start) = (NodeId("elsewhere".into()), Incarnation::new([2; 16]));
+    let epoch = remote.begin_epoch(node.clone(), start, Epoch(0), UtcMicros(1)).await.unwrap();
+    let other = Record { node, last_seen_at: None, ..stray(&house.find(beside).await, epoch, 3) };
+    remote.apply(vec![Write { record: other.clone(), transitions: vec![] }]).await.unwrap();
+    (remote, other)
+}
+
+/// Fences the node of a session, and returns the session as a sweep closed it in the records.
+async fn fence(house: &House, remote: &SqliteStore, session: &Record) -> Record {
+    let lease = remote.lease(session.node.clone()).await.unwrap().unwrap();
+    assert!(remote.fence(session.node.clone(), lease).await.unwrap());
+    let over = async || {
+        house.gateway.sweep(false).await.unwrap();
+        remote.get(session.id).await.unwrap().filter(Record::is_closed)
+    };
+    house.eventually(async || over().await.is_some()).await;
+    over().await.unwrap()
 }
 
 #[actix_rt::test]
@@ -229,23 +251,29 @@ async fn what_a_node_that_left_is_still_shown_to_serve_leaves_the_view_too() {
 async fn what_a_fenced_node_left_open_ended_with_its_last_beat() {
     let house = House::with_records().await;
     let (id, _attached, _target) = house.active().await;
-    let remote = house.remote.as_ref().unwrap().store.clone();
-    let (node, start) = (NodeId("elsewhere".into()), Incarnation::new([2; 16]));
-    let epoch = remote.begin_epoch(node.clone(), start, Epoch(0), UtcMicros(1)).await.unwrap();
-    let other = Record { node: node.clone(), last_seen_at: None, ..stray(&house.find(id).await, epoch, 3) };
-    remote.apply(vec![Write { record: other.clone(), transitions: vec![] }]).await.unwrap();
+    let (remote, other) = leave_elsewhere(&house, id).await;
     house.live.apply(vec![other.clone()]).await.unwrap();
     let beat = UtcMicros(other.start_time.0 + 500_000);
     house.live.beat(vec![(other.id, beat)]).await.unwrap();
-    let lease = remote.lease(node.clone()).await.unwrap().unwrap();
-    assert!(remote.fence(node, lease).await.unwrap());
-    let over = async || {
-        house.gateway.sweep(false).await.unwrap();
-        remote.get(other.id).await.unwrap().filter(Record::is_closed)
-    };
-    house.eventually(async || over().await.is_some()).await;
-    let over = over().await.unwrap();
+    let over = fence(&house, &remote, &other).await;
     assert_eq!((over.end_time, over.last_seen_at, over.authority), (Some(beat), Some(beat), Authority::Inferred));
+}
+
+/// I8: its gateway told the live view, and did not reach the records.
+#[actix_rt::test]
+async fn an_end_that_a_fenced_node_saw_is_its_end_in_the_records_too() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let (remote, other) = leave_elsewhere(&house, id).await;
+    let (exited, noticed) = (UtcMicros(other.start_time.0 + 500_000), UtcMicros(other.start_time.0 + 600_000));
+    let mut end = Record { version: other.version + 1, exit_status: Some(0), last_seen_at: Some(exited), ..other };
+    end.close(EndReason::Exited, exited, noticed);
+    house.live.apply(vec![end.clone()]).await.unwrap();
+    assert_eq!(fence(&house, &remote, &end).await, Record { durable: Durable::Records, ..end.clone() });
+    let history = remote.history(end.id).await.unwrap();
+    assert_eq!(history, [end.transition(noticed, history[0].detail.clone())]);
+    house.eventually(async || ended(&house, EndReason::Exited) == 1).await;
+    assert_eq!(ended(&house, EndReason::NodeLost), 0);
 }
 
 #[test]
