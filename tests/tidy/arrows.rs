@@ -123,7 +123,7 @@ const DOORS: &[&str] = &[
     "crate::store::RecordStore",
     "crate::store::SharedRecords",
     "crate::store::audit::AuditLog",
-    "crate::store::audit::HookBook",
+    "crate::store::audit::WebhookCursorStore",
     "crate::store::memory",
     "crate::store::mysql",
     "crate::store::people::PeopleStore",
@@ -131,6 +131,20 @@ const DOORS: &[&str] = &[
     "crate::store::sign_ins::SignInStore",
     "crate::store::sqlite",
 ];
+
+/// Doors that are declared nowhere: one whose name changed would bar nothing.
+pub fn missing_doors(sources: &[Source]) -> Vec<Broken> {
+    let behind = sources.iter().filter(|source| matches!(room(&source.path), Some("ssh" | "store")));
+    let declared: BTreeSet<&str> = behind.flat_map(declared).collect();
+    let missing = DOORS.iter().filter(|door| !door.rsplit("::").next().is_some_and(|name| declared.contains(name)));
+    missing.map(|door| Broken::new(1, format!("nobody declares {door}: name the door anew"))).collect()
+}
+
+/// The names of the modules, structs and traits that a file declares.
+fn declared(source: &Source) -> impl Iterator<Item = &str> {
+    let words = source.code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    words.clone().zip(words.skip(1)).filter(|(kind, _)| ["mod", "struct", "trait"].contains(kind)).map(|(_, name)| name)
+}
 
 /// The web asks actors: it calls no store and opens no SSH connection, though it may name their values.
 pub fn the_web_opens_no_door(source: &Source) -> Vec<Broken> {
@@ -239,6 +253,17 @@ mod tests {
         assert!(lines(rule, "src/web/a.rs", "use crate::{ssh::DialEvent, store::people::Change};").is_empty());
         assert!(lines(rule, "src/web/a.rs", "#[cfg(test)]\nmod tests {\n use crate::store::Journal;\n}").is_empty());
         assert!(lines(rule, "src/app.rs", "use crate::store::sqlite::SqliteStore;").is_empty());
+    }
+
+    #[test]
+    fn a_missing_door_is_found() {
+        let door = |path: &str, text: &str| {
+            let missing = missing_doors(&[Source::new(path, text)]);
+            missing.iter().any(|broken| broken.what.contains("crate::ssh::Link:"))
+        };
+        assert!(!door("src/ssh/a.rs", "pub struct Link {"));
+        assert!(door("src/ssh/a.rs", "pub struct Links {} // struct Link"));
+        assert!(door("src/web/a.rs", "pub struct Link {"));
     }
 
     #[test]
