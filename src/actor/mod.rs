@@ -47,7 +47,7 @@ mod alarm;
 /// The queue to the audit log, and its writer.
 pub mod audit;
 /// Runs a supervised actor and reports its exit.
-pub mod child;
+mod child;
 /// The clocks, and the timestamps of the last bytes.
 pub mod clock;
 /// This layer's interface: open, attach, list, end, explain, report.
@@ -55,13 +55,13 @@ pub mod gateway;
 /// Actor addresses with meters.
 pub mod mailbox;
 /// The other nodes: their standing, and their commands to this one.
-pub mod nodes;
+mod nodes;
 /// The actors' metrics and reports.
 pub mod observe;
 /// The users' rights, and the end of sessions that a user may no longer have.
 pub mod people;
 /// The tasks that move a session's bytes.
-pub mod pump;
+mod pump;
 /// Compares actors and stores, and has differences repaired.
 pub mod reconciler;
 /// The index of open sessions and the only writer of the stores.
@@ -71,13 +71,13 @@ pub mod session;
 /// The sign-ins by cookie.
 pub mod sign_ins;
 /// Detects stalls of the thread it runs on: a stall voids probes.
-pub mod stalls;
+mod stalls;
 /// The stores, and the choice of the one that answers a query.
 pub mod stores;
 /// The table of supervised actors.
 pub mod supervisor;
 /// The count of tasks that sessions run.
-pub mod tasks;
+mod tasks;
 /// Delivers the audit log to webhooks.
 pub mod webhooks;
 /// A session's bytes, beside its actor.

@@ -20,7 +20,7 @@ pub mod chain;
 /// The file of an encrypted recording.
 mod cipher;
 /// A compressed recording: frames and a table of where each begins.
-pub mod compressed;
+mod compressed;
 /// The thread that compresses sealed recordings.
 mod compressor;
 /// The folder of recordings: finds and opens them, and seals interrupted ones.

@@ -3,37 +3,37 @@
 //! store, opens no SSH connection (it may name the values of both) and reads no clock but the actors'.
 
 /// The caller's account and password.
-pub mod account;
+mod account;
 /// `GET /api/v1/actors`.
-pub mod actors;
+mod actors;
 /// The embedded web UI.
-pub mod assets;
+mod assets;
 /// `GET /api/v1/audit`.
 pub mod audit;
 /// Authentication and rights of callers.
 pub mod auth;
 /// The address a request comes from, behind proxies or not.
-pub mod client;
+mod client;
 /// Limits on connections, in number and time.
 pub mod connections;
 /// The gateway's cookies.
 mod cookies;
 /// A handle that ends a connection nobody polls.
-pub mod descriptor;
+mod descriptor;
 /// The browsers that the caller is signed in with.
-pub mod devices;
+mod devices;
 /// Limits on the places one user may dial by hand.
 mod dial_limit;
 /// The interface in OpenAPI: `/api/openapi.json`, and `/api/docs` for people.
-pub mod docs;
+mod docs;
 /// A check of responses against the document; shared with the tests of the whole gateway.
 #[cfg(test)]
 #[path = "../../tests/integration/support/documented.rs"]
 mod documented;
 /// Problems in the form of RFC 9457.
-pub mod error;
+mod error;
 /// `GET /api/v1/events`: transitions as they happen.
-pub mod events;
+mod events;
 /// The text formats of metrics.
 mod exposition;
 /// The effect of failures in this module.
@@ -52,76 +52,76 @@ mod frame_gate;
 #[cfg(test)]
 mod fuzz;
 /// The gateway's own public keys.
-pub mod gateway_key;
+mod gateway_key;
 /// The upgrade to a WebSocket, and its subprotocols.
 mod handshake;
 /// Headers that every response carries.
-pub mod headers;
+mod headers;
 /// `/healthz` and `/readyz`.
-pub mod health;
+mod health;
 /// The trusted host keys.
-pub mod host_keys;
+mod host_keys;
 /// One-time links that sign in.
-pub mod links;
+mod links;
 /// The query of a listing: filters, order, cursor.
-pub mod listing;
+mod listing;
 /// Signing in and out.
-pub mod login;
+mod login;
 /// `GET /metrics`.
-pub mod metrics;
+mod metrics;
 /// The gateways that share the stores.
-pub mod nodes;
+mod nodes;
 /// JSON that must be an object.
 mod object;
 /// Signing in with an OpenID Connect provider.
-pub mod oidc;
+mod oidc;
 /// The body that opens a session, and its validation.
-pub mod opening;
+mod opening;
 /// The origins that may talk to the gateway, and the host names it answers under.
-pub mod origin;
+mod origin;
 /// A socket's outgoing frames.
 mod outlet;
 /// Cached pages of the session list.
-pub mod pages;
+mod pages;
 /// The operating system's figures of this process.
-pub mod process;
+mod process;
 /// The frames of the terminal WebSocket.
-pub mod protocol;
+mod protocol;
 /// `GET /api/v1/sessions/{id}/recording`.
-pub mod recording;
+mod recording;
 /// A limit on the rate of a browser's resizes.
 mod resizes;
 /// The route table.
 pub mod routes;
 /// One-time codes in addition to the password.
-pub mod second_factor;
+mod second_factor;
 /// Generated secrets, and their digests.
-pub mod secret;
+mod secret;
 /// Sessions: create, list, get, delete, why.
-pub mod sessions;
+mod sessions;
 /// Links by which a user becomes the first admin, or sets their password.
-pub mod setup;
+mod setup;
 /// The shared state of all handlers: the gateway, the settings, the sign-ins.
 pub mod state;
 /// `GET /api/v1/stores`.
-pub mod stores;
+mod stores;
 /// `/api/v1/targets`.
-pub mod targets;
+mod targets;
 /// The terminal's socket.
-pub mod terminal;
+mod terminal;
 /// Whether a browser may be at a terminal.
 mod terminal_access;
 /// Limits on wrong tokens and passwords.
-pub mod throttle;
+mod throttle;
 /// Tokens of users.
-pub mod tokens;
+mod tokens;
 /// Tests of targets.
-pub mod trials;
+mod trials;
 /// The user whom a proxy in front names.
-pub mod user_header;
+mod user_header;
 /// `/api/v1/users`.
-pub mod users;
+mod users;
 /// Sessions and times as JSON shows them.
-pub mod view;
+mod view;
 /// The webhooks of the audit log.
-pub mod webhooks;
+mod webhooks;

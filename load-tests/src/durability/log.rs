@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fs::File, io::Write, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use pulsegate::{
-    core::record::{SessionId, UtcMicros},
-    web::view::Rfc3339,
+use pulsegate::core::{
+    record::{SessionId, UtcMicros},
+    rfc3339::Rfc3339,
 };
 
 use super::rows::Row;
