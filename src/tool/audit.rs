@@ -18,10 +18,7 @@ use crate::{
         rfc3339::Rfc3339,
     },
     data_dir,
-    store::{
-        StoreError,
-        sqlite::{Broken, Followed, SqliteStore},
-    },
+    store::sqlite::{Broken, Followed, SqliteStore},
 };
 
 /// The facility *log audit* of RFC 5424 §6.2.1.
@@ -55,7 +52,7 @@ pub async fn run(ctx: &ToolContext, command: &AuditCommand) -> anyhow::Result<Re
 }
 
 async fn verify(journal: &SqliteStore, noted: Option<Head>) -> anyhow::Result<Report> {
-    let followed = journal.follow_audit(noted, |_| Ok::<_, StoreError>(())).await?;
+    let followed = journal.follow_audit(noted).await?;
     let Followed { entries, first_at, last_at, head, broken } = &followed;
     let mut text = match (first_at, last_at) {
         (Some(first), Some(last)) => {
@@ -100,7 +97,7 @@ async fn export(
     if unreadable > 0 {
         tracing::error!(unreadable, "entries that this release cannot read were left out");
     }
-    let broken = journal.follow_audit(None, |_| Ok::<_, StoreError>(())).await?.broken;
+    let broken = journal.follow_audit(None).await?.broken;
     if let Some(Broken { sequence, what }) = &broken {
         tracing::error!(sequence, %what, "the log that was exported is not whole");
     }

@@ -104,16 +104,12 @@ impl SqliteStore {
         Ok(AuditPage::of(entries, query.limit))
     }
 
-    /// Follows the audit log from its first entry to its last, passes each to `each` as it is read, and stops where one
-    /// does not follow. `noted` is a head of it that somebody kept elsewhere.
+    /// Follows the audit log from its first entry to its last, and stops where one does not follow. `noted` is a head of
+    /// it that somebody kept elsewhere.
     ///
     /// # Errors
-    /// [`StoreError`] if the file cannot be read, or the error of `each`.
-    pub async fn follow_audit<E: From<StoreError>>(
-        &self,
-        noted: Option<Head>,
-        mut each: impl FnMut(&Entry) -> Result<(), E>,
-    ) -> Result<Followed, E> {
+    /// [`StoreError`] if the file cannot be read.
+    pub async fn follow_audit(&self, noted: Option<Head>) -> Result<Followed, StoreError> {
         let mut reader = self.readers().acquire().await.map_err(failed)?;
         // One snapshot for the rows and for the highest number: a gateway may write meanwhile.
         sqlx::query("BEGIN").execute(&mut *reader).await.map_err(failed)?;
@@ -129,7 +125,7 @@ impl SqliteStore {
         let mut found = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch(&mut *reader);
         while let Some(row) = found.next().await {
             let row = row.map_err(failed)?;
-            if let Some(broken) = followed.step(&row, noted, &mut each)? {
+            if let Some(broken) = followed.step(&row, noted)? {
                 followed.broken = Some(broken);
                 break;
             }
@@ -164,12 +160,7 @@ impl SqliteStore {
 }
 
 impl Followed {
-    fn step<E: From<StoreError>>(
-        &mut self,
-        row: &SqliteRow,
-        noted: Option<Head>,
-        each: &mut impl FnMut(&Entry) -> Result<(), E>,
-    ) -> Result<Option<Broken>, E> {
+    fn step(&mut self, row: &SqliteRow, noted: Option<Head>) -> Result<Option<Broken>, StoreError> {
         let told = count(row, "sequence")?;
         let expected = self.head.sequence + 1;
         if told != expected {
@@ -184,7 +175,6 @@ impl Followed {
         if noted.is_some_and(|noted| noted.sequence == told && noted.link != link) {
             return Ok(Some(Broken { sequence: told, what: Fault::Replaced }));
         }
-        each(&entry)?;
         self.head = Head { sequence: told, link };
         self.entries += 1;
         self.first_at = self.first_at.or(Some(entry.at));

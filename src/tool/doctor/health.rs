@@ -200,7 +200,7 @@ pub async fn journal(journal: &SqliteStore, config: &Config) -> Vec<Finding> {
         ),
         Err(error) => failed("chain", error),
     };
-    let audit = match journal.follow_audit(None, |_| Ok::<_, StoreError>(())).await {
+    let audit = match journal.follow_audit(None).await {
         Ok(Followed { broken: Some(Broken { sequence, what }), .. }) => {
             Finding::ill("audit", format!("entry {sequence}: {what}"), ALTERED)
         }

@@ -30,7 +30,7 @@ async fn tamper(store: &SqliteStore, sql: &'static str) {
 }
 
 async fn followed(store: &SqliteStore, noted: Option<Head>) -> Followed {
-    store.follow_audit(noted, |_| Ok::<_, StoreError>(())).await.unwrap()
+    store.follow_audit(noted).await.unwrap()
 }
 
 fn broken(sequence: u64, what: Fault) -> Option<Broken> {
