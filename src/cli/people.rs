@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use crate::{
     config,
-    core::people::{Grant, Right, Role, is_user_name},
+    core::people::{Grant, Right, Role, USER_NAME, is_user_name},
 };
 
 /// The commands on users. A running gateway sees a change within a second.
@@ -127,8 +127,7 @@ pub(super) fn role(text: &str) -> Result<Role, &'static str> {
 }
 
 fn new_name(name: &str) -> Result<String, &'static str> {
-    let allowed = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and neither admin nor anonymous";
-    if is_user_name(name) { Ok(name.to_owned()) } else { Err(allowed) }
+    if is_user_name(name) { Ok(name.to_owned()) } else { Err(USER_NAME) }
 }
 
 fn token_name(name: &str) -> Result<String, &'static str> {

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value};
 
-use super::people::{Role, is_user_name};
+use super::people::{Role, USER_NAME, is_user_name};
 
 #[cfg(test)]
 mod fuzz;
@@ -43,9 +43,7 @@ pub enum Unnamed {
     #[error("it names nobody in the claim {0}")]
     Missing(String),
     /// The name is not valid here.
-    #[error(
-        "the name it gives, {0:?}, cannot be one here: 1 to 64 of a-z, 0-9 and . _ - @, and neither admin nor anonymous"
-    )]
+    #[error("the name it gives, {0:?}, cannot be one here: {rule}", rule = USER_NAME)]
     Unfit(String),
     /// The e-mail address may belong to another person.
     #[error("it gives no name but an e-mail address that it has not verified")]

@@ -206,8 +206,11 @@ impl fmt::Display for Grant {
     }
 }
 
-/// Whether a user may have this name: 1 … 64 of `a-z 0-9 . _ - @`, beginning with a letter or digit, and neither
-/// [`ADMIN`] nor [`ANONYMOUS`], by which the audit log means nobody.
+/// What the name of a user may be, to complete "must be …". By [`ANONYMOUS`] the audit log means nobody.
+pub const USER_NAME: &str =
+    "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and neither admin nor anonymous";
+
+/// Whether a user may have this name: see [`USER_NAME`].
 pub fn is_user_name(name: &str) -> bool {
     let letters =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'@');

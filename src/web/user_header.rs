@@ -15,7 +15,7 @@ use super::{
 };
 use crate::core::{
     audit::{Action, Deed},
-    people::{Directory, is_user_name},
+    people::{Directory, USER_NAME, is_user_name},
 };
 
 /// The interval of audit entries about one user of a proxy: each request is a sign-in of its own.
@@ -35,10 +35,7 @@ pub fn user(request: &HttpRequest, state: &State, directory: &Directory) -> Resu
     let (Some(value), more) = (values.next(), values.next()) else { return Ok(None) };
     let name = value.to_str().ok().filter(|name| more.is_none() && is_user_name(name));
     let name = name.ok_or_else(|| {
-        Problem::nobody_named(format!(
-            "The proxy in front must name one user in {}, once: 1 to 64 of a-z, 0-9 and . _ - @, and neither admin nor anonymous.",
-            header.name
-        ))
+        Problem::nobody_named(format!("The proxy in front must name one user in {}, once: {USER_NAME}.", header.name))
     })?;
     // Looked up among the users, not by their access: the holder of the gateway's own token is no user.
     if directory.users.get(name).is_none_or(|user| !user.may_sign_in()) {

@@ -18,7 +18,7 @@ use crate::{
     core::{
         audit::Action,
         password,
-        people::{Grant, MAX_GRANTS, Right, Role, User, is_user_name},
+        people::{Grant, MAX_GRANTS, Right, Role, USER_NAME, User, is_user_name},
     },
     store::people::{Change, Seen},
 };
@@ -222,8 +222,7 @@ pub fn check_local(user: &User) -> Result<(), Problem> {
 
 /// Refuses an invalid user name.
 pub fn check_name(name: &str) -> Result<(), Problem> {
-    let rule = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and neither admin nor anonymous";
-    let wrong = || Problem::bad_request(format!("name={} is not allowed. Allowed: {rule}.", quoted(name)));
+    let wrong = || Problem::bad_request(format!("name={} is not allowed. Allowed: {USER_NAME}.", quoted(name)));
     if is_user_name(name) { Ok(()) } else { Err(wrong()) }
 }
 

@@ -346,6 +346,8 @@ fn a_name_is_one_that_somebody_may_have_here() {
     for unfit in ["admin", "ADMIN", "a b", "-a", "\u{e4}da", "a/b", "x\u{202e}", "../a"] {
         assert_eq!(name(json!({"preferred_username": unfit})), Err(Unnamed::Unfit(unfit.to_owned())));
     }
+    let told = Unnamed::Unfit("-a".to_owned()).to_string();
+    assert!(told.ends_with(USER_NAME) && USER_NAME.contains("beginning with a letter or digit"), "{told}");
     let upn = Rules { user_claim: Some("upn".to_owned()), ..rules() };
     assert_eq!(upn.name(&claims(json!({"upn": "b", "preferred_username": "a"}))), Ok("b".to_owned()));
     assert_eq!(upn.name(&claims(json!({"preferred_username": "a"}))), Err(Unnamed::Missing("upn".to_owned())));
