@@ -156,7 +156,7 @@ impl OpenBlocker {
     /// Returns the reason in words.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::JournalDown => "records unavailable",
+            Self::JournalDown => "journal unavailable",
             Self::JournalSlow => "journal slow",
             Self::OutboxFull => "outbox full",
             Self::LeaseLost => "lease lost",

@@ -144,7 +144,7 @@ fn after_a_failed_sync_nothing_is_admitted_until_the_next_start() {
     tracer.lets_go();
     // The disk syncs again, which proves nothing. Retries and renewals of the lease have happened meanwhile.
     eventually_nothing_changes(Duration::from_secs(3), || asked_to_open(&gateway) == 503);
-    assert_eq!(reasons(&gateway), json!(["records unavailable"]));
+    assert_eq!(reasons(&gateway), json!(["journal unavailable"]));
     let stores = gateway.shows("/api/v1/stores");
     assert!(stores.to_string().contains("failed to sync"), "{stores:#}");
     page.runs("echo still-here", "still-here");
