@@ -1,4 +1,4 @@
-//! The actors: one per session, one registry that alone writes to the stores, one supervisor. Knows no HTTP and no
+//! The actors: one per session, one registry that alone writes sessions, one supervisor. Knows no HTTP and no
 //! WebSocket; the web layer reaches it through [`Gateway`].
 //!
 //! [`Gateway`]: crate::actor::gateway::Gateway
@@ -64,7 +64,7 @@ pub mod people;
 mod pump;
 /// Compares actors and stores, and has differences repaired.
 pub mod reconciler;
-/// The index of open sessions and the only writer of the stores.
+/// The index of open sessions and their only writer.
 pub mod registry;
 /// The actor of one SSH session.
 pub mod session;

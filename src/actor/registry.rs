@@ -1,4 +1,4 @@
-//! The registry: the index of this node's open sessions and the only writer of the stores. Batches the sessions'
+//! The registry: the index of this node's open sessions and their only writer. Batches the sessions'
 //! announcements, makes them durable, then publishes them. Knows no bytes and no timers of sessions.
 
 use std::{

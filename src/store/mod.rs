@@ -1,5 +1,5 @@
 //! The stores of records. The traits are the contract, and one conformance suite (`conformance`) holds every store to
-//! it; only the registry calls their writes.
+//! it; only the registry writes sessions and this node's lease.
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretBox;

@@ -185,7 +185,7 @@ pub fn few_read_the_clock(source: &Source) -> Vec<Broken> {
 const OTHER_WRITERS: &[(&str, &str)] =
     &[("src/tool/doctor/repair.rs", "no gateway runs meanwhile: it holds the data directory's lock")];
 
-/// Only the registry writes to a store; stores write to their own parts, and test themselves.
+/// Only the registry writes sessions and leases; stores write to their own parts, and test themselves.
 pub fn only_the_registry_writes(source: &Source) -> Vec<Broken> {
     let exempt = matches!(room(&source.path), None | Some("store"))
         || source.path.starts_with("src/actor/registry")
