@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Debug, fs, os::unix::fs::PermissionsExt, p
 use super::{Auth, ByteSize, Config, RecordingPolicy, SignInHeader, SignInOidc, Target, mistake::Report};
 use crate::core::target::{is_group, is_name};
 
-/// The time within which a lost browser must be noticed (the checklist's bound).
+/// The time within which a lost browser must be noticed.
 const NOTICE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Reports every rule that `config` breaks.
