@@ -2,7 +2,7 @@
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use bytes::Bytes;
-use tokio_stream::wrappers::ReceiverStream;
+use futures_util::stream;
 
 use super::{
     Ctx, Ends, TerminalSocket,
@@ -87,7 +87,8 @@ impl TerminalSocket {
         if self.phase == Phase::Draining {
             self.send(&DRAINING);
         }
-        ctx.add_stream(ReceiverStream::new(ends.frames));
+        let mut frames = ends.frames;
+        ctx.add_stream(stream::poll_fn(move |cx| frames.poll_recv(cx)));
         let access = self.access.clone();
         let guard = interactive.then(|| access.clone().guard(session.clone(), ends.attach));
         if !interactive {
