@@ -38,8 +38,8 @@ mod answers;
 /// The actor's kind, as in metrics.
 pub const KIND: &str = "reconciler";
 
-/// Session ids per query.
-const IDS_PER_QUERY: usize = 50;
+/// Repairs per message to the registry, which handles other messages between two of them.
+const REPAIRS_PER_MESSAGE: usize = 50;
 
 /// Maximum differences that a report lists; all are counted.
 const MAX_NAMED: usize = 100;
@@ -249,7 +249,7 @@ impl Sweeper {
             let question = Question { node: &other, epoch, standing, serving: None, rows, turn };
             fixes.extend(self.compare(question, &snapshot, &mut sweep, &mut slowest).await?);
         }
-        for part in fixes.chunks(IDS_PER_QUERY) {
+        for part in fixes.chunks(REPAIRS_PER_MESSAGE) {
             let (reply, standing) = oneshot::channel();
             let handle = snapshot.handle.clone();
             let mend = RegistryMessage::Mend { fixes: part.to_vec(), handle, dry_run, reply };

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     core::record::{Durable, Record, SessionId, Transition},
-    store::{Journal, ListQuery, LiveStore, Page, SharedRecords, StoreError, audit::AuditLog},
+    store::{IDS_PER_QUERY, Journal, ListQuery, LiveStore, Page, SharedRecords, StoreError, audit::AuditLog},
 };
 
 /// The name of the store that every write reaches first. If it is itself the record store, it is reported as
@@ -20,9 +20,6 @@ pub const JOURNAL: &str = "journal";
 pub const RECORDS: &str = "records";
 /// The name of the live view of open sessions.
 pub const LIVE: &str = "live";
-
-/// Session ids per query.
-const IDS_PER_QUERY: usize = 50;
 
 /// Handles to the stores; cheap to clone.
 #[derive(Clone)]

@@ -49,6 +49,9 @@ pub mod sqlite;
 /// Targets as rows, and back.
 mod targets;
 
+/// The most session ids that a store is asked for by one statement.
+pub const IDS_PER_QUERY: usize = 50;
+
 /// The durable store of records. Implementations are handles: cheap to clone, usable from any thread.
 pub trait RecordStore: Send + Sync + 'static {
     /// Makes a batch durable in one transaction: each record replaces the stored one only where its rank is higher (the
@@ -115,7 +118,7 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Returns one record.
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
-    /// Returns the records with these ids that exist, in no order. One statement: at most 50 ids.
+    /// Returns the records with these ids that exist, in no order. One statement: at most [`IDS_PER_QUERY`].
     fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
     /// Returns the transitions of one session, by version.
@@ -171,7 +174,7 @@ pub trait Journal: RecordStore {
     /// Removes from the outbox the sessions that the records have at this rank; newer ones stay.
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Returns those of these sessions that are in the outbox. One statement: at most 50 ids.
+    /// Returns those of these sessions that are in the outbox. One statement: at most [`IDS_PER_QUERY`].
     fn unsettled(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<SessionId>, StoreError>>;
 
     /// Counts the sessions in the outbox.

@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use super::{IDS_PER_QUERY, Stores, timed};
+use super::{Stores, timed};
 use crate::{
     core::{
         neighbours::Standing,
         reconcile::StoreAnswer,
         record::{Epoch, NodeId, Record, SessionId},
     },
-    store::{Position, RecordStore, StoreError},
+    store::{IDS_PER_QUERY, Position, RecordStore, StoreError},
 };
 
 /// Number of sweeps in which each session is read once in the live view.

@@ -8,14 +8,11 @@ use tokio::time::timeout;
 use crate::{
     actor::stores::Stores,
     core::record::{NodeId, Record, SessionId, UtcMicros},
-    store::{LiveStore, SharedRecords, StoreError},
+    store::{IDS_PER_QUERY, LiveStore, SharedRecords, StoreError},
 };
 
 /// Time for an answer: it takes some milliseconds, and a start is not to wait for a store that hangs.
 const ANSWER: Duration = Duration::from_millis(250);
-
-/// Session ids per query.
-const IDS_PER_QUERY: usize = 50;
 
 /// The stores that are asked; one that did not answer is asked no more.
 #[derive(Default)]
