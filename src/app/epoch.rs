@@ -1,22 +1,17 @@
 //! Begins the next epoch of a node in its stores, and checks that no other gateway serves under its name. Knows no
 //! lock.
 
-use std::time::Duration;
-
 use anyhow::{Context, bail};
 
 use crate::{
     actor::registry::{self, RecordsAtStart},
     core::{
-        lease::Lease,
+        lease::{Lease, WATCH},
         record::{Epoch, Incarnation, NodeId},
         store_url::RedisAddress,
     },
     store::{RecordStore, StoreError, mysql::MySqlStore, redis::RedisLive, schema::Step, sqlite::SqliteStore},
 };
-
-/// Time that a lease is watched before its epoch is taken over: a gateway that serves renews it every second.
-const LEASE_WATCH: Duration = Duration::from_millis(2_200);
 
 /// The epoch that is to begin.
 pub(super) struct Beginning {
@@ -66,7 +61,7 @@ impl Beginning {
                 && !self.is_over(&lease, journal).await
             {
                 tracing::info!(%node, "checking whether another gateway serves under this name");
-                tokio::time::sleep(LEASE_WATCH).await;
+                tokio::time::sleep(WATCH).await;
                 return Ok(records.lease(node.clone()).await?.is_none_or(|later| later == lease));
             }
             Ok(true)

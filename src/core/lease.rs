@@ -14,6 +14,9 @@ use super::record::{BootTime, Epoch, Incarnation, NodeId, UtcMicros};
 /// The interval at which a node renews its lease in the records.
 pub const RENEWAL: Duration = Duration::from_secs(1);
 
+/// The time a lease is watched to see whether it is renewed: two renewals, the second a little late.
+pub const WATCH: Duration = Duration::from_millis(2_200);
+
 /// The most by which the renewal in a node's journal may be behind that in the records: one renewal that a kill
 /// interrupted, and one that a slow disk delayed.
 const BEHIND: Duration = Duration::from_secs(2);

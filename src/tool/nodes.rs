@@ -1,7 +1,7 @@
 //! `pulsegate nodes` and `pulsegate node confirm-dead`: lists the gateways that share the records, and fences one that
 //! an operator knows to be gone. Closes no session: any running gateway does, once a node is fenced.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -9,12 +9,12 @@ use serde_json::json;
 use super::{Report, ToolContext, stores};
 use crate::{
     cli::NodeCommand,
-    core::record::{Epoch, NodeId},
+    core::{
+        lease::WATCH,
+        record::{Epoch, NodeId},
+    },
     store::{Holder, Lease, Node, SharedRecords},
 };
-
-/// Time that the leases are watched: a gateway that serves renews its own every second.
-const WATCH: Duration = Duration::from_millis(2_200);
 
 const ALONE: &str = "the records are a file of this gateway alone (store.records is sqlite): there are no other nodes";
 
