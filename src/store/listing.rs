@@ -28,7 +28,7 @@ pub struct ListQuery {
     pub text: Option<String>,
     /// The order; ties are broken by the id in the same direction.
     pub sort: Sort,
-    /// Rows of the page, 1 … 500; a store uses the nearest value in this range.
+    /// Rows of the page, 1 … [`LONGEST_PAGE`]; a store uses the nearest value in this range.
     pub limit: u32,
     /// End of the page before: only rows after this position.
     pub after: Option<Position>,
@@ -120,7 +120,7 @@ impl ListQuery {
 }
 
 /// The most rows one page may have (contract §5).
-const LONGEST_PAGE: u32 = 500;
+pub const LONGEST_PAGE: u32 = 500;
 
 /// The order of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

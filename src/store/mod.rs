@@ -10,7 +10,7 @@ pub use crate::core::{
     lease::{Holder, Lease, Node},
     record::Write,
 };
-pub use listing::{ListQuery, OLDEST_FIRST, Page, Position, Sort, SortKey};
+pub use listing::{LONGEST_PAGE, ListQuery, OLDEST_FIRST, Page, Position, Sort, SortKey};
 pub use sqlite::Verdict;
 
 /// The audit log.

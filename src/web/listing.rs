@@ -11,12 +11,11 @@ use crate::{
         record::{EndReason, NodeId, SessionId, Status, UtcMicros},
         rfc3339::Rfc3339,
     },
-    store::{ListQuery, Position, Sort, SortKey},
+    store::{LONGEST_PAGE, ListQuery, Position, Sort, SortKey},
 };
 
 /// Default number of rows of a page.
 pub(super) const DEFAULT_LIMIT: u32 = 50;
-const MAX_LIMIT: u32 = 500;
 /// Characters of the longest stored name: a session's target with its jump hosts.
 const MAX_TEXT: usize = 512;
 const KEYS: &str =
@@ -175,9 +174,9 @@ fn sort(key: &str, value: &str) -> Result<Sort, Problem> {
 }
 
 pub(super) fn limit(key: &str, value: &str) -> Result<u32, Problem> {
-    let allowed = format!("1 to {MAX_LIMIT}");
+    let allowed = format!("1 to {LONGEST_PAGE}");
     let limit: u32 = parsed(key, value, &allowed)?;
-    if (1..=MAX_LIMIT).contains(&limit) { Ok(limit) } else { Err(wrong(key, value, &allowed)) }
+    if (1..=LONGEST_PAGE).contains(&limit) { Ok(limit) } else { Err(wrong(key, value, &allowed)) }
 }
 
 #[cfg(test)]
