@@ -39,6 +39,11 @@ impl Problem {
         Self { status, kind, detail, headers: Vec::new() }
     }
 
+    fn unauthorized(kind: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, kind, detail)
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+    }
+
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
@@ -51,34 +56,29 @@ impl Problem {
 
     /// 401: the caller is not signed in.
     pub fn not_signed_in() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "not-signed-in", "Sign in, or send a valid token.")
-            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+        Self::unauthorized("not-signed-in", "Sign in, or send a valid token.")
     }
 
     /// 401: the proxy in front names no user who may sign in here.
     pub fn nobody_named(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "nobody-named", detail)
-            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+        Self::unauthorized("nobody-named", detail)
     }
 
     /// 401: wrong credentials; does not reveal which of them is wrong.
     pub fn wrong_credentials() -> Self {
         let detail = "Nobody signs in with this name and password. Try again, or ask your administrator.";
-        Self::new(StatusCode::UNAUTHORIZED, "wrong-credentials", detail)
-            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+        Self::unauthorized("wrong-credentials", detail)
     }
 
     /// 401: this token is not valid.
     pub fn wrong_token() -> Self {
         let detail = "This token signs nobody in: it is mistyped, revoked or expired. Ask for a new one.";
-        Self::new(StatusCode::UNAUTHORIZED, "wrong-credentials", detail)
-            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+        Self::unauthorized("wrong-credentials", detail)
     }
 
     /// 401: name and password are right, and a code is required too; `detail` says whether one was sent.
     pub fn second_factor(detail: &str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "second-factor", detail)
-            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+        Self::unauthorized("second-factor", detail)
     }
 
     /// 403: signed in, but without the second factor that the role requires.
@@ -90,8 +90,7 @@ impl Problem {
 
     /// 401: the provider's answer signs nobody in.
     pub fn not_let_in(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "not-let-in", detail)
-            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+        Self::unauthorized("not-let-in", detail)
     }
 
     /// 409: it exists already.
