@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     io,
     net::IpAddr,
+    os::fd::AsFd,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -19,7 +20,7 @@ use actix_web::{
     error::PayloadError,
     http::Method,
     middleware::Next,
-    rt,
+    rt::{self, net::TcpStream},
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -29,7 +30,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{descriptor, error::Problem, throttle::network};
+use super::{error::Problem, throttle::network};
 use crate::actor::wire::SocketCloser;
 
 /// How long a connection may be held without a request in progress. actix closes a kept-alive one after 5 s, and stops
@@ -98,8 +99,10 @@ impl Connections {
 
     /// Counts a new connection and watches it. Pass it to `HttpServer::on_connect`.
     pub fn meet(self: &Arc<Self>, connection: &dyn Any, data: &mut Extensions) {
-        descriptor::keep(connection, data);
-        let (Some(address), Some(closer)) = (peer(connection), data.get::<SocketCloser>().cloned()) else { return };
+        let Some(stream) = tcp(connection) else { return };
+        keep(stream, data);
+        let (Ok(peer), Some(closer)) = (stream.peer_addr(), data.get::<SocketCloser>().cloned()) else { return };
+        let address = peer.ip();
         let (seat, room) = self.seat(address);
         if room == Room::No {
             tracing::debug!(%address, "a connection was cut: there are too many");
@@ -158,11 +161,21 @@ impl Drop for Seat {
     }
 }
 
-fn peer(connection: &dyn Any) -> Option<IpAddr> {
-    let plain = connection.downcast_ref::<rt::net::TcpStream>();
-    let tls = connection.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<rt::net::TcpStream>>();
-    let stream = plain.or_else(|| tls.map(|tls| tls.get_ref().0))?;
-    stream.peer_addr().ok().map(|peer| peer.ip())
+/// Returns the TCP stream of a new connection, which may speak TLS.
+fn tcp(connection: &dyn Any) -> Option<&TcpStream> {
+    let plain = connection.downcast_ref::<TcpStream>();
+    let tls = connection.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>();
+    plain.or_else(|| tls.map(|tls| tls.get_ref().0))
+}
+
+/// Keeps a handle that shuts down a connection's descriptor: a socket that nobody polls receives no message.
+fn keep(stream: &TcpStream, data: &mut Extensions) {
+    match stream.as_fd().try_clone_to_owned() {
+        Ok(fd) => {
+            data.insert(SocketCloser(Some(Arc::new(fd))));
+        }
+        Err(error) => tracing::warn!(%error, "a connection's descriptor could not be kept: too many open files?"),
+    }
 }
 
 /// Closes a connection once it has had no request in progress for as long as `patience`; ends with the connection.

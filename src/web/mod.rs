@@ -18,8 +18,6 @@ mod client;
 pub mod connections;
 /// The gateway's cookies.
 mod cookies;
-/// A handle that ends a connection nobody polls.
-mod descriptor;
 /// The browsers that the caller is signed in with.
 mod devices;
 /// Limits on the places one user may dial by hand.
