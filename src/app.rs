@@ -96,7 +96,7 @@ struct Plan {
     demo: bool,
 }
 
-/// Serves until SIGTERM or SIGINT, then shuts down. Says where in text, or in JSON.
+/// Serves until SIGTERM or SIGINT, then shuts down.
 ///
 /// # Errors
 /// Anything that keeps it from serving, as a sentence that says what to do.

@@ -134,7 +134,7 @@ enum Scenario {
     Polling(polling::Polling),
     /// A thousand sessions for a day beside others that come and go: none is lost, no resource grows.
     Soak(soak::Soak),
-    /// A short run of all scenarios; fails on wrong results, not on slow ones.
+    /// A short run of all scenarios but `idlers`, `recording` and `soak`; fails on wrong results, not on slow ones.
     Smoke,
     /// Serves the SSH target until standard input ends.
     #[command(hide = true)]
@@ -196,7 +196,8 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
     Ok(report.met())
 }
 
-/// Runs every scenario in short. Goals that depend on the machine's load are printed, not enforced.
+/// Runs in short all scenarios but `idlers`, `recording` and `soak`. Goals that depend on the machine's load are
+/// printed, not enforced.
 async fn smoke(json: bool) -> Result<()> {
     let started = std::time::Instant::now();
     let mut scenarios = 0;

@@ -109,7 +109,7 @@ mod targets;
 mod terminal;
 /// Whether a browser may be at a terminal.
 mod terminal_access;
-/// Limits on wrong tokens and passwords.
+/// Limits on how often anything may happen.
 mod throttle;
 /// Tokens of users.
 mod tokens;

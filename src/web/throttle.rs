@@ -1,4 +1,4 @@
-//! Limits wrong tokens and passwords, per address and per name. Does not know any of them.
+//! Limits how often anything may happen within a window, per address or per name. Does not know what it is.
 
 use std::{
     hash::Hash,
@@ -14,7 +14,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Entries per table: a few hundred KiB; an attacker with more addresses than this guesses 256-bit tokens no better.
 const MAX_KEYS: usize = 10_000;
 
-/// A value that failures are counted for: an address, or the name that was tried.
+/// A value that events are counted for: an address, or a name.
 pub trait Counted {
     /// The key under which equal values are counted.
     type Key: Clone + Eq + Hash;
@@ -40,38 +40,38 @@ impl Counted for str {
     }
 }
 
-/// Counts failures within a window that starts with the first.
+/// Counts events within a window that starts with the first.
 #[derive(Debug)]
 pub struct Throttle<C: Counted + ?Sized> {
     most: u32,
     window: Duration,
-    failures: Mutex<ExpiringMap<C::Key, u32>>,
+    counts: Mutex<ExpiringMap<C::Key, u32>>,
 }
 
 impl<C: Counted + ?Sized> Throttle<C> {
-    /// Allows `most` failures per key within a minute.
+    /// Allows `most` events per key within a minute.
     pub fn new(most: u32) -> Self {
         Self::within(WINDOW, most)
     }
 
-    /// Allows `most` failures per key within `window`.
+    /// Allows `most` events per key within `window`.
     pub fn within(window: Duration, most: u32) -> Self {
-        Self { most, window, failures: Mutex::new(ExpiringMap::new(MAX_KEYS)) }
+        Self { most, window, counts: Mutex::new(ExpiringMap::new(MAX_KEYS)) }
     }
 
-    /// Returns the time to wait before the next attempt, if any.
+    /// Returns the time to wait before the next event, if any.
     pub fn wait(&self, now: Duration, who: &C) -> Option<Duration> {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = failures.get_mut(now, &who.key())?;
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = counts.get_mut(now, &who.key())?;
         (entry.value >= self.most).then(|| entry.until.saturating_sub(now))
     }
 
-    /// Counts a failure.
+    /// Counts an event.
     pub fn note(&self, now: Duration, who: &C) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        match failures.get_mut(now, &who.key()) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(now, &who.key()) {
             Some(entry) => entry.value = entry.value.saturating_add(1),
-            None => failures.insert(now, who.key(), 1, self.window),
+            None => counts.insert(now, who.key(), 1, self.window),
         }
     }
 }
