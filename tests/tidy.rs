@@ -43,7 +43,7 @@ const RUST: &[&str] = &["src", "xtask/src", "load-tests/src", "tests"];
 
 /// Other shipped text files and folders.
 const TEXTS: &[&str] =
-    &[".ci", "config.yaml", "deny.toml", "deploy", "docs", "migrations", "README.md", "web/index.html", "web/src"];
+    &[".ci", "config.yaml", "deny.toml", "docs", "migrations", "README.md", "web/index.html", "web/src"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -64,7 +64,11 @@ fn files(folder: &Path, found: &mut Vec<String>) {
 
 fn files_in(folders: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    folders.iter().for_each(|folder| files(&root().join(folder), &mut found));
+    for folder in folders {
+        let before = found.len();
+        files(&root().join(folder), &mut found);
+        assert!(found.len() > before, "{folder} has no file");
+    }
     found
 }
 
