@@ -95,16 +95,15 @@ async fn set(
     let SetTarget { name, host, port, username, via, no_via, group, tags, no_tags, roles, no_roles, auth } = options;
     let before = find(ctx, directory, &name)?;
     let was = before.public.clone();
-    let all = |given: bool, none: bool| given || none;
     let public = PublicTarget {
         name: was.name,
         host: host.unwrap_or(was.host),
         port: port.unwrap_or(was.port),
         username: username.unwrap_or(was.username),
-        via: if all(!via.is_empty(), no_via) { via } else { was.via },
+        via: if no_via || !via.is_empty() { via } else { was.via },
         group: group.or(was.group),
-        tags: if all(!tags.is_empty(), no_tags) { tags } else { was.tags },
-        roles: if all(!roles.is_empty(), no_roles) { roles } else { was.roles },
+        tags: if no_tags || !tags.is_empty() { tags } else { was.tags },
+        roles: if no_roles || !roles.is_empty() { roles } else { was.roles },
     };
     let public = public.checked()?;
     ways(ctx, directory).admit(&public).map_err(anyhow::Error::msg)?;
