@@ -27,18 +27,18 @@ const MAX_REMEMBERED: usize = 20_000;
 /// The places that each user dialled within the window.
 pub struct DialLimit {
     lately: Mutex<ExpiringMap<Digest, ()>>,
-    count: Throttle<str>,
+    throttle: Throttle<str>,
 }
 
 impl Default for DialLimit {
     fn default() -> Self {
-        Self { lately: Mutex::new(ExpiringMap::new(MAX_REMEMBERED)), count: Throttle::within(WINDOW, MAX_PLACES) }
+        Self { lately: Mutex::new(ExpiringMap::new(MAX_REMEMBERED)), throttle: Throttle::within(WINDOW, MAX_PLACES) }
     }
 }
 
 impl DialLimit {
     /// Counts these places, `host:port` each, as dialled by `user`; or returns how long the user has to wait.
-    pub fn wait(&self, now: Duration, user: &str, places: &[String]) -> Option<Duration> {
+    pub fn count(&self, now: Duration, user: &str, places: &[String]) -> Option<Duration> {
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         for place in places {
             // No user name contains a NUL.
@@ -46,11 +46,11 @@ impl DialLimit {
             if lately.get_mut(now, &place).is_some() {
                 continue;
             }
-            if let Some(wait) = self.count.wait(now, user) {
+            if let Some(wait) = self.throttle.wait(now, user) {
                 return Some(wait);
             }
             lately.insert(now, place, (), WINDOW);
-            self.count.note(now, user);
+            self.throttle.note(now, user);
         }
         None
     }
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_user_has_few_places_dialled_and_each_as_often_as_they_like() {
         let dial_limit = DialLimit::default();
-        let dial = |now, user: &str, port: u32| dial_limit.wait(now, user, &[format!("192.0.2.1:{port}")]);
+        let dial = |now, user: &str, port: u32| dial_limit.count(now, user, &[format!("192.0.2.1:{port}")]);
         for port in 0..MAX_PLACES {
             assert_eq!(dial(NOON, "ada", port), None);
         }
@@ -80,6 +80,6 @@ mod tests {
     fn each_place_of_a_way_counts() {
         let dial_limit = DialLimit::default();
         let way: Vec<String> = (0..=MAX_PLACES).map(|port| format!("192.0.2.1:{port}")).collect();
-        assert_eq!(dial_limit.wait(NOON, "ada", &way), Some(WINDOW));
+        assert_eq!(dial_limit.count(NOON, "ada", &way), Some(WINDOW));
     }
 }

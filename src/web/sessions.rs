@@ -92,7 +92,7 @@ pub async fn create(
     let (trusts, from) = (caller.has(Right::Trust), visitor.client_ip);
     let (asked, directory) = (body.into_inner(), state.gateway.people().directory());
     let open = asked.check(&caller.user, &caller.access, trusts, from, &state.settings, &directory)?;
-    if let Some(wait) = state.dial_limit.wait(state.now(), &caller.user, &open.typed_places()) {
+    if let Some(wait) = state.dial_limit.count(state.now(), &caller.user, &open.typed_places()) {
         let detail = "You had too many different hosts dialled by hand within ten minutes. Those you had dialled stay open to \
                       you; ask for what you need often to be added to the targets, which are not counted.";
         return Err(Problem::too_many(detail, wait.as_secs() + 1));
