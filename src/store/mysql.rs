@@ -54,6 +54,10 @@ const WRITERS: usize = 3;
 /// Reading connections. Pages are short; more readers would only queue for the server's cores.
 const READERS: usize = 4;
 
+/// Reading connections for users, sign-ins, leases and commands alone: however many listings and searches are under way,
+/// a right that was withdrawn is seen in time.
+const VITAL_READERS: usize = 2;
+
 /// Time for a write. The journal keeps a write that takes longer, and its caller gets an error.
 const WRITES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -95,7 +99,7 @@ const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, start
 /// The records of all gateways on one server.
 ///
 /// A handle: cheap to clone, usable from any thread with a tokio runtime, and made without a server: connections, at
-/// most seven, are opened when they are needed, and while the server is down every call fails at once. Connections are
+/// most nine, are opened when they are needed, and while the server is down every call fails at once. Connections are
 /// not encrypted; a password is, where the server demands it, with the public key that the server shows. That protects
 /// it from an eavesdropper, not from an attacker who can substitute another key: the way to the server must be private,
 /// a unix socket (`mysql://user@localhost/records?socket=/run/mysqld/mysqld.sock`) or a local proxy that speaks TLS.
@@ -104,6 +108,7 @@ pub struct MySqlStore {
     options: MySqlConnectOptions,
     writers: Arc<Lane>,
     readers: Arc<Lane>,
+    vital_readers: Arc<Lane>,
     serve_for: Duration,
     known: Arc<Mutex<Known>>,
 }
@@ -122,7 +127,8 @@ impl MySqlStore {
     fn with_patience(options: MySqlConnectOptions, writes: Duration, reads: Duration) -> Self {
         let writers = Arc::new(Lane::new(options.clone(), WRITERS, writes));
         let readers = Arc::new(Lane::new(options.clone(), READERS, reads));
-        Self { options, writers, readers, serve_for: SERVE_FOR, known: Arc::default() }
+        let vital_readers = Arc::new(Lane::new(options.clone(), VITAL_READERS, reads));
+        Self { options, writers, readers, vital_readers, serve_for: SERVE_FOR, known: Arc::default() }
     }
 
     async fn read(&self, question: impl Fn() -> QueryBuilder<sqlx::MySql>) -> Result<Vec<MySqlRow>, StoreError> {
@@ -207,7 +213,7 @@ impl RecordStore for MySqlStore {
     }
 
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
-        Box::pin(async move { only_lease(&self.readers.run(|| vec![lease_of(&node)]).await?) })
+        Box::pin(async move { only_lease(&self.vital_readers.run(|| vec![lease_of(&node)]).await?) })
     }
 
     fn open_of(

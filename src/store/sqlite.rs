@@ -58,6 +58,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reading connections. Pages are short and the machine has few cores: more readers would only queue for them.
 const READERS: u32 = 4;
 
+/// Reading connections for users, sign-ins and leases alone: however many listings and searches are under way, a right
+/// that was withdrawn is seen in time.
+const VITAL_READERS: u32 = 2;
+
 /// Statements that stay prepared per connection: one per batch length below [`rows::PER_STATEMENT`], twice, and the
 /// listings in use.
 const STATEMENT_CACHE: usize = 4 * rows::PER_STATEMENT;
@@ -93,6 +97,7 @@ pub struct SqliteStore {
     options: SqliteConnectOptions,
     writer: Arc<Mutex<Option<Writer>>>,
     readers: SqlitePool,
+    vital_readers: SqlitePool,
     /// Whether writes are noted in the outbox for another store.
     outbox: bool,
     disk: Disk,
@@ -129,20 +134,17 @@ impl SqliteStore {
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
         schema::migrator(&STEPS).run(&pool).await.map_err(not_migrated)?;
         let writer = Writer::on(pool.acquire().await.map_err(failed)?.detach()).await?;
-        // All at once and for good, so that load does not change the number of open files.
-        let readers = SqlitePoolOptions::new()
-            .min_connections(READERS)
-            .max_connections(READERS)
-            .acquire_timeout(BUSY_TIMEOUT)
-            .test_before_acquire(false)
-            .connect_with(reading)
-            .await
-            .map_err(failed)?;
-        Ok(Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers, outbox: false, disk: Disk::default() })
+        let (readers, vital_readers) = (lasting(&reading, READERS).await?, lasting(&reading, VITAL_READERS).await?);
+        let (writer, disk) = (Arc::new(Mutex::new(Some(writer))), Disk::default());
+        Ok(Self { options, writer, readers, vital_readers, outbox: false, disk })
     }
 
     fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    fn vital_readers(&self) -> &SqlitePool {
+        &self.vital_readers
     }
 
     /// Keeps disk space for closes in a file at `path`, and releases it once the disk is full.
@@ -263,7 +265,7 @@ impl RecordStore for SqliteStore {
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
         Box::pin(async move {
             let lease: rows::Statement = sql_nodes::lease_of(&node);
-            let found = lease.fetch_optional(&self.readers).await.map_err(failed)?;
+            let found = lease.fetch_optional(&self.vital_readers).await.map_err(failed)?;
             found.as_ref().map(rows::lease).transpose()
         })
     }
@@ -370,6 +372,12 @@ fn writing(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(false)
         .statement_cache_capacity(STATEMENT_CACHE)
         .disable_statement_logging()
+}
+
+/// Opens `width` connections, all at once and for good, so that load does not change the number of open files.
+async fn lasting(options: &SqliteConnectOptions, width: u32) -> Result<SqlitePool, StoreError> {
+    let pool = SqlitePoolOptions::new().min_connections(width).max_connections(width).acquire_timeout(BUSY_TIMEOUT);
+    pool.test_before_acquire(false).connect_with(options.clone()).await.map_err(failed)
 }
 
 fn not_migrated(error: MigrateError) -> StoreError {

@@ -22,7 +22,7 @@ const ADDING: Adding = Adding {
 impl PeopleStore for MySqlStore {
     fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(async move {
-            let found = self.readers.run(|| vec![sqlx::query(rows::VERSION)]).await?;
+            let found = self.vital_readers.run(|| vec![sqlx::query(rows::VERSION)]).await?;
             sql_rows::count(found.first().ok_or_else(sql_rows::unreadable)?, "version")
         })
     }
@@ -31,9 +31,9 @@ impl PeopleStore for MySqlStore {
         Box::pin(async move {
             // The version first: a change made meanwhile is then read again.
             let version = self.version().await?;
-            let users = self.readers.run(|| vec![sqlx::query(rows::USERS)]).await?;
-            let tokens = self.readers.run(|| vec![sqlx::query(rows::TOKENS)]).await?;
-            let targets = self.readers.run(|| vec![sqlx::query(targets::TARGETS)]).await?;
+            let users = self.vital_readers.run(|| vec![sqlx::query(rows::USERS)]).await?;
+            let tokens = self.vital_readers.run(|| vec![sqlx::query(rows::TOKENS)]).await?;
+            let targets = self.vital_readers.run(|| vec![sqlx::query(targets::TARGETS)]).await?;
             rows::directory(version, &users, &tokens, &targets)
         })
     }

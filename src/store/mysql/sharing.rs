@@ -29,7 +29,7 @@ const KEEP_VIEW_KEY: &str = "INSERT IGNORE INTO view_key (only_one, secret) VALU
 impl SharedRecords for MySqlStore {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
         Box::pin(async move {
-            let found = self.readers.run(|| vec![sqlx::query(NODES)]).await?;
+            let found = self.vital_readers.run(|| vec![sqlx::query(NODES)]).await?;
             found.iter().map(sql_nodes::node).collect()
         })
     }
@@ -58,7 +58,7 @@ impl SharedRecords for MySqlStore {
 
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         Box::pin(async move {
-            let found = self.readers.run(|| vec![sqlx::query(WAITING).bind(node.0.as_str())]).await?;
+            let found = self.vital_readers.run(|| vec![sqlx::query(WAITING).bind(node.0.as_str())]).await?;
             if found.is_empty() {
                 return Ok(Vec::new());
             }

@@ -4,7 +4,7 @@ use std::iter::once;
 
 use futures_util::future::BoxFuture;
 
-use super::MySqlStore;
+use super::{MySqlStore, statement};
 use crate::{
     core::{people::SignIn, record::UtcMicros},
     store::{
@@ -34,7 +34,7 @@ impl SignInStore for MySqlStore {
             if digests.is_empty() {
                 return Ok(Vec::new());
             }
-            self.read(|| rows::some(&digests)).await?.iter().map(rows::sign_in).collect()
+            self.vital_readers.run(|| vec![statement(rows::some(&digests))]).await?.iter().map(rows::sign_in).collect()
         })
     }
 
@@ -47,7 +47,7 @@ impl SignInStore for MySqlStore {
     ) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
         let user = user.to_owned();
         Box::pin(async move {
-            let found = self.readers.run(|| vec![rows::of_user(&user, seen, now, limit)]).await?;
+            let found = self.vital_readers.run(|| vec![rows::of_user(&user, seen, now, limit)]).await?;
             found.iter().map(rows::sign_in).collect()
         })
     }
@@ -65,7 +65,7 @@ impl SignInStore for MySqlStore {
 
     fn ended_since(&self, version: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, StoreError>> {
         Box::pin(async move {
-            let found = self.readers.run(|| vec![rows::ended_since(version)]).await?;
+            let found = self.vital_readers.run(|| vec![rows::ended_since(version)]).await?;
             found.iter().map(rows::digest).collect()
         })
     }
@@ -83,7 +83,7 @@ impl SignInStore for MySqlStore {
 
     fn forget(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(async move {
-            let found = self.readers.run(|| vec![sqlx::query(OLD).bind(before.0).bind(limit)]).await?;
+            let found = self.vital_readers.run(|| vec![sqlx::query(OLD).bind(before.0).bind(limit)]).await?;
             let old = sql_rows::count(found.first().ok_or_else(sql_rows::unreadable)?, "old")?;
             if old > 0 {
                 self.write(|| vec![sqlx::query(FORGET).bind(before.0).bind(limit)]).await?;

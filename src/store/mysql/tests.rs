@@ -7,8 +7,10 @@ use super::*;
 use crate::{
     core::record::{Authority, Status},
     store::{
-        conformance::{self, record, write},
+        conformance::{self, people::sign_ins::sign_in, record, write},
         mysql::fixture::{self, Database, Mariadb, is_here},
+        people::PeopleStore,
+        sign_ins::SignInStore,
     },
 };
 
@@ -79,6 +81,27 @@ async fn a_value_too_long_for_its_column_is_rejected_and_nothing_of_its_batch_st
     let rejected = store.apply(vec![active(1, 1), write(long)]).await;
     assert!(matches!(rejected, Err(StoreError::Rejected(_))), "{rejected:?}");
     assert_eq!(store.get(active(1, 1).record.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn listings_that_take_every_connection_hold_up_no_right() {
+    if !is_here() {
+        return;
+    }
+    let (store, _keep) = fresh().await;
+    store.add_sign_in(sign_in(1, "ada")).await.unwrap();
+    let listings = (0..READERS).map(|_| store.readers.run(|| vec![sqlx::query("SELECT SLEEP(10)")]));
+    let rights = async {
+        PeopleStore::read(&store).await.unwrap();
+        assert_eq!(store.sign_ins(vec![[1; 32]]).await.unwrap(), [sign_in(1, "ada")]);
+        assert_eq!(store.ended_since(0).await.unwrap().len(), 0);
+        assert_eq!(store.lease(NodeId("a".into())).await.unwrap(), None);
+    };
+    tokio::select! {
+        biased;
+        _ = futures_util::future::join_all(listings) => panic!("the rights waited for the listings"),
+        () = rights => {}
+    }
 }
 
 #[tokio::test]

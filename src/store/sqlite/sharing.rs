@@ -29,7 +29,8 @@ const KEEP_VIEW_KEY: &str = "INSERT INTO view_key (only_one, secret) VALUES (1, 
 impl SharedRecords for SqliteStore {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
         Box::pin(async move {
-            sqlx::query(NODES).fetch_all(self.readers()).await.map_err(failed)?.iter().map(sql_nodes::node).collect()
+            let found = sqlx::query(NODES).fetch_all(self.vital_readers()).await.map_err(failed)?;
+            found.iter().map(sql_nodes::node).collect()
         })
     }
 

@@ -3,6 +3,7 @@
 use std::iter::once;
 
 use futures_util::future::BoxFuture;
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::{SqliteStore, failed, rows::Statement};
 use crate::{
@@ -27,7 +28,11 @@ impl SignInStore for SqliteStore {
     }
 
     fn sign_ins(&self, digests: Vec<[u8; 32]>) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
-        Box::pin(self.read(rows::some(&digests), rows::sign_in))
+        let mut some: QueryBuilder<Sqlite> = rows::some(&digests);
+        Box::pin(async move {
+            let found = some.build().fetch_all(self.vital_readers()).await.map_err(failed)?;
+            found.iter().map(rows::sign_in).collect()
+        })
     }
 
     fn sign_ins_of(
@@ -39,7 +44,7 @@ impl SignInStore for SqliteStore {
     ) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
         let all: Statement = rows::of_user(user, seen, now, limit);
         Box::pin(async move {
-            let found = all.fetch_all(self.readers()).await.map_err(failed)?;
+            let found = all.fetch_all(self.vital_readers()).await.map_err(failed)?;
             found.iter().map(rows::sign_in).collect()
         })
     }
@@ -57,7 +62,7 @@ impl SignInStore for SqliteStore {
     fn ended_since(&self, version: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, StoreError>> {
         Box::pin(async move {
             let ended: Statement = rows::ended_since(version);
-            let found = ended.fetch_all(self.readers()).await.map_err(failed)?;
+            let found = ended.fetch_all(self.vital_readers()).await.map_err(failed)?;
             found.iter().map(rows::digest).collect()
         })
     }

@@ -122,6 +122,19 @@ async fn a_locked_file_is_unavailable_and_comes_back() {
 }
 
 #[tokio::test]
+async fn listings_that_take_every_reader_hold_up_no_right() {
+    let (store, _folder) = fresh().await;
+    store.add_sign_in(sign_in(1, "ada")).await.unwrap();
+    let readers = (0..READERS).map(|_| store.readers.acquire());
+    let _taken = futures_util::future::try_join_all(readers).await.unwrap();
+    PeopleStore::read(&store).await.unwrap();
+    assert_eq!(store.sign_ins(vec![[1; 32]]).await.unwrap(), [sign_in(1, "ada")]);
+    assert_eq!(store.sign_ins_of("ada", UtcMicros(0), UtcMicros(0), 1).await.unwrap().len(), 1);
+    assert_eq!(store.ended_since(0).await.unwrap().len(), 0);
+    assert_eq!(store.lease(NodeId("a".into())).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_is_refused_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("records.db");
