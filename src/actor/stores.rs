@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    core::record::{Durable, Record, SessionId, Transition},
-    store::{IDS_PER_QUERY, Journal, ListQuery, LiveStore, Page, SharedRecords, StoreError, audit::AuditLog},
+    core::record::{Durable, Record, SessionId},
+    store::{Excerpt, IDS_PER_QUERY, Journal, ListQuery, LiveStore, Page, SharedRecords, StoreError, audit::AuditLog},
 };
 
 /// The name of the store that every write reaches first. If it is itself the record store, it is reported as
@@ -66,11 +66,11 @@ impl Stores {
         }
     }
 
-    /// Returns one session's transitions, from the same store.
-    pub async fn history(&self, id: SessionId) -> Result<Vec<Transition>, StoreError> {
-        let own = self.journal.history(id).await?;
+    /// Returns one session's transitions, of a long history its two ends, from the same store.
+    pub async fn excerpt(&self, id: SessionId) -> Result<Excerpt, StoreError> {
+        let own = self.journal.excerpt(id).await?;
         match &self.records {
-            Some(records) if own.is_empty() => records.history(id).await,
+            Some(records) if own.transitions.is_empty() => records.excerpt(id).await,
             _ => Ok(own),
         }
     }

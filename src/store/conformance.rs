@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use proptest::test_runner::{Config, TestRunner};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{Lease, ListQuery, OLDEST_FIRST, RecordStore, Sort, SortKey, StoreError, Write};
+use super::{Excerpt, Lease, ListQuery, OLDEST_FIRST, RecordStore, Sort, SortKey, StoreError, Write};
 use crate::core::record::{
     Authority, Durable, EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros,
 };
@@ -52,7 +52,8 @@ macro_rules! record_store_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance:
             returns_a_record_as_written, a_lower_rank_changes_nothing,
-            a_transition_is_kept_once, a_batch_longer_than_a_statement_is_whole, epochs_count_up_per_node,
+            a_transition_is_kept_once, a_long_history_is_shown_by_its_two_ends,
+            a_batch_longer_than_a_statement_is_whole, epochs_count_up_per_node,
             only_the_newest_start_renews_its_lease, open_sessions_of_a_node_are_older_and_oldest_first,
             the_order_of_writes_does_not_matter, rank_never_falls_and_closed_is_final,
             pages_put_together_are_the_whole_listing);
@@ -168,6 +169,23 @@ pub fn a_transition_is_kept_once<S: RecordStore, G>(fresh: Fresh<S, G>) {
         }
         let expected = [&opened, &suspected, &seen].map(|write| write.transitions[0].clone());
         assert_eq!(store.history(opened.record.id).await.unwrap(), expected);
+    });
+}
+
+pub fn a_long_history_is_shown_by_its_two_ends<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let shown = u64::from(Excerpt::FIRST + Excerpt::NEWEST);
+        let told = |version| write(record(1, version, Authority::Observed, Status::Active));
+        let all: Vec<Write> = (1..=shown + 2).map(told).collect();
+        let (id, (short, rest)) = (all[0].record.id, all.split_at(shown as usize));
+        let transitions = |writes: &[Write]| writes.iter().flat_map(|write| write.transitions.clone()).collect();
+        store.apply(short.to_vec()).await.unwrap();
+        assert_eq!(store.excerpt(id).await.unwrap(), Excerpt { transitions: transitions(short), left_out: 0 });
+        store.apply(rest.to_vec()).await.unwrap();
+        let (first, newest) = (&all[..Excerpt::FIRST as usize], &all[Excerpt::FIRST as usize + 2..]);
+        let ends = transitions(&[first, newest].concat());
+        assert_eq!(store.excerpt(id).await.unwrap(), Excerpt { transitions: ends, left_out: 2 });
     });
 }
 

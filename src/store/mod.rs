@@ -124,8 +124,29 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Returns the transitions of one session, by version.
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>>;
 
+    /// Returns the same, of a long history its two ends.
+    fn excerpt(&self, id: SessionId) -> BoxFuture<'_, Result<Excerpt, StoreError>>;
+
     /// Returns one page, by keyset: its cost does not depend on how far the page lies from the first.
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>>;
+}
+
+/// The transitions of one session, by version; of a long history its two ends, so that no session is too long to be
+/// shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Excerpt {
+    /// The transitions.
+    pub transitions: Vec<Transition>,
+    /// Number of those left out, behind the first [`FIRST`](Self::FIRST).
+    pub left_out: u64,
+}
+
+impl Excerpt {
+    /// Transitions from the beginning of a long history: the dial, and who came.
+    pub const FIRST: u32 = 50;
+
+    /// Transitions up to its end.
+    pub const NEWEST: u32 = 450;
 }
 
 /// A request of one node to another to end a session. Idempotent.

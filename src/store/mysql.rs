@@ -13,7 +13,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode},
 };
 
-use super::{Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, sql_nodes::lease_of};
+use super::{Excerpt, Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, sql_nodes::lease_of};
 use crate::core::{
     record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros},
     store_url::MySqlAddress,
@@ -255,6 +255,10 @@ impl RecordStore for MySqlStore {
             let found = self.readers.run(|| vec![rows::history(id)]).await?;
             found.iter().map(rows::transition).collect()
         })
+    }
+
+    fn excerpt(&self, id: SessionId) -> BoxFuture<'_, Result<Excerpt, StoreError>> {
+        Box::pin(async move { rows::excerpt(&self.readers.run(|| vec![rows::ends_of_history(id)]).await?) })
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {

@@ -10,7 +10,7 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-use super::{Lease, Position, StoreError};
+use super::{Excerpt, Lease, Position, StoreError};
 use crate::core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
 /// A row whose columns hold text or signed integers, which is all that the shared tables need.
@@ -129,6 +129,27 @@ pub(super) const HISTORY: &str = "SELECT session_id, rank_key, at, status, end_r
 /// Selects the transitions of one session, by version.
 pub fn history<S: Parameters>(id: SessionId) -> S {
     S::of(HISTORY).text(id.to_string())
+}
+
+pub(super) const EXCERPT: &str = "SELECT shown.*, \
+    (SELECT count(*) FROM session_events WHERE session_id = ?) AS total FROM \
+    (SELECT * FROM (SELECT session_id, version, rank_key, at, status, end_reason, detail FROM session_events \
+        WHERE session_id = ? ORDER BY version, rank_key LIMIT ?) AS oldest \
+    UNION SELECT * FROM (SELECT session_id, version, rank_key, at, status, end_reason, detail FROM session_events \
+        WHERE session_id = ? ORDER BY version DESC, rank_key DESC LIMIT ?) AS newest) AS shown \
+    ORDER BY version, rank_key";
+
+/// Selects the two ends of one session's history, by version, each row with the number of all transitions.
+pub fn ends_of_history<S: Parameters>(id: SessionId) -> S {
+    let (id, first, newest) = (id.to_string(), i64::from(Excerpt::FIRST), i64::from(Excerpt::NEWEST));
+    S::of(EXCERPT).text(id.clone()).text(id.clone()).number(first).text(id).number(newest)
+}
+
+/// Reads the rows of [`ends_of_history`].
+pub fn excerpt(rows: &[impl Columns]) -> Result<Excerpt, StoreError> {
+    let transitions = rows.iter().map(transition).collect::<Result<Vec<_>, _>>()?;
+    let total = rows.first().map_or(Ok(0), |row| count(row, "total"))?;
+    Ok(Excerpt { left_out: total.saturating_sub(transitions.len() as u64), transitions })
 }
 
 /// Reads a row of `session_events`.

@@ -14,7 +14,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, schema, sql_nodes};
+use super::{Excerpt, Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, schema, sql_nodes};
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
 /// The audit log.
@@ -303,6 +303,11 @@ impl RecordStore for SqliteStore {
             let history: rows::Statement = rows::history(id);
             history.fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::transition).collect()
         })
+    }
+
+    fn excerpt(&self, id: SessionId) -> BoxFuture<'_, Result<Excerpt, StoreError>> {
+        let ends: rows::Statement = rows::ends_of_history(id);
+        Box::pin(async move { rows::excerpt(&ends.fetch_all(&self.readers).await.map_err(failed)?) })
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {

@@ -38,7 +38,10 @@ use crate::{
     },
     recording::directory::RecordingDir,
     ssh::{AddressRule, ConnectError, Connector, Credential, Dial, HostKeyPolicy, HostKeys, Link},
-    store::{Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write, audit::MemoryAudit},
+    store::{
+        Excerpt, Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write,
+        audit::MemoryAudit,
+    },
 };
 
 /// The users and their sign-ins.
@@ -241,6 +244,10 @@ impl RecordStore for Down {
     }
 
     fn history(&self, _: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        down()
+    }
+
+    fn excerpt(&self, _: SessionId) -> BoxFuture<'_, Result<Excerpt, StoreError>> {
         down()
     }
 

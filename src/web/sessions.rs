@@ -54,6 +54,7 @@ struct WhyView<'a> {
     controlled_by: Option<&'a str>,
     deadlines: Vec<DeadlineView>,
     history: Vec<TransitionView<'a>>,
+    history_left_out: u64,
 }
 
 #[derive(Serialize)]
@@ -216,6 +217,7 @@ fn why_json(why: &Why) -> WhyView<'_> {
             .collect(),
         history: why
             .history
+            .transitions
             .iter()
             .map(|passed| TransitionView {
                 at: Rfc3339(passed.at),
@@ -224,6 +226,7 @@ fn why_json(why: &Why) -> WhyView<'_> {
                 detail: &passed.detail,
             })
             .collect(),
+        history_left_out: why.history.left_out,
     }
 }
 

@@ -11,9 +11,9 @@ use crate::{
     core::{
         lease::patience,
         neighbours::{NeighbourState, Standing},
-        record::{Authority, Epoch, Record, SessionId, Transition, UtcMicros},
+        record::{Authority, Epoch, Record, SessionId, UtcMicros},
     },
-    store::StoreError,
+    store::{Excerpt, StoreError},
 };
 
 /// The evidence behind a session's status.
@@ -44,7 +44,7 @@ pub struct Why {
     /// Every deadline that is armed now, soonest first; empty when closed.
     pub deadlines: Vec<Deadline>,
     /// Its transitions, oldest first.
-    pub history: Vec<Transition>,
+    pub history: Excerpt,
 }
 
 /// One armed deadline.
@@ -93,7 +93,7 @@ impl Gateway {
         let mut why = why.unwrap_or_else(|| Why::of_record(found.record.clone()));
         // The actor knows of a change of control before the record does.
         why.session = Record { controlled_by: why.session.controlled_by, ..found.record };
-        why.history = self.stores.history(id).await.map_err(unreadable)?;
+        why.history = self.stores.excerpt(id).await.map_err(unreadable)?;
         why.owner = self.owner(&why.session).await;
         why.proof = "This gateway serves the session and observes it directly.".to_owned();
         Ok(Some(why))
@@ -104,9 +104,9 @@ impl Gateway {
         let Some(Known { session, unread }) = self.known(id).await? else { return Ok(None) };
         let mut why = Why::of_record(session);
         self.label(std::slice::from_mut(&mut why.session));
-        why.history = match self.stores.history(id).await {
+        why.history = match self.stores.excerpt(id).await {
             Ok(history) => history,
-            Err(StoreError::Unavailable(_)) if unread => Vec::new(),
+            Err(StoreError::Unavailable(_)) if unread => Excerpt::default(),
             Err(error) => return Err(unreadable(error)),
         };
         why.owner = self.owner(&why.session).await;
@@ -164,7 +164,7 @@ impl Why {
             last_byte_in_at: None,
             last_output_at: None,
             deadlines: Vec::new(),
-            history: Vec::new(),
+            history: Excerpt::default(),
             session,
         }
     }

@@ -10,6 +10,7 @@ use crate::{
         gateway::{Deadline, Why},
     },
     core::record::Record,
+    store::Excerpt,
 };
 
 impl SessionActor {
@@ -42,7 +43,7 @@ impl SessionActor {
                 .into_iter()
                 .map(|(what, at)| Deadline { what, left_ms: left(at) })
                 .collect(),
-            history: Vec::new(),
+            history: Excerpt::default(),
         }
     }
 }

@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use crate::{
     core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
     store::{
-        Command, Journal, Lease, ListQuery, LiveStore, Node, Page, Position, RecordStore, SharedRecords, StoreError,
-        Write, memory::MemoryLive, sqlite::SqliteStore,
+        Command, Excerpt, Journal, Lease, ListQuery, LiveStore, Node, Page, Position, RecordStore, SharedRecords,
+        StoreError, Write, memory::MemoryLive, sqlite::SqliteStore,
     },
 };
 
@@ -131,6 +131,9 @@ impl RecordStore for Gated {
     }
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
         self.store.history(id)
+    }
+    fn excerpt(&self, id: SessionId) -> BoxFuture<'_, Result<Excerpt, StoreError>> {
+        self.store.excerpt(id)
     }
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
         if self.unreadable.load(Ordering::Relaxed) {

@@ -3,12 +3,13 @@
 use crate::store::{people, sign_ins, sql_nodes, sql_rows, targets};
 
 /// Statements that look up some rows.
-pub const LOOK_UP: [&str; 28] = [
+pub const LOOK_UP: [&str; 29] = [
     sql_nodes::LEASE,
     sql_nodes::FENCE,
     sql_nodes::LEAVE,
     sql_nodes::VIEW_KEY,
     sql_rows::HISTORY,
+    sql_rows::EXCERPT,
     people::VERSION,
     people::COUNT_UP,
     people::ONE_USER,

@@ -4,7 +4,9 @@ use std::sync::{Arc, LazyLock};
 
 use sqlx::{AssertSqlSafe, MySql, Row, mysql::MySqlRow};
 
-pub use crate::store::sql_rows::{RANKS, history, integer, lease, rank, record, transition, unreadable};
+pub use crate::store::sql_rows::{
+    RANKS, ends_of_history, excerpt, history, integer, lease, rank, record, transition, unreadable,
+};
 
 use super::lane::Statement;
 use crate::{

@@ -8,7 +8,9 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-pub use crate::store::sql_rows::{RANKS, history, integer, lease, rank, record, transition, unreadable};
+pub use crate::store::sql_rows::{
+    RANKS, ends_of_history, excerpt, history, integer, lease, rank, record, transition, unreadable,
+};
 
 use super::Tail;
 use crate::{

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_util::future::{BoxFuture, FutureExt};
 use pulsegate::{
     core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
-    store::{Command, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError, Write},
+    store::{
+        Command, Excerpt, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError,
+        Write,
+    },
 };
 use secrecy::SecretBox;
 use tokio::time::Instant;
@@ -166,6 +169,10 @@ impl RecordStore for Remote {
 
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
         self.ask(move |table| Ok(table.history(id).to_vec()))
+    }
+
+    fn excerpt(&self, id: SessionId) -> BoxFuture<'_, Result<Excerpt, StoreError>> {
+        self.ask(move |table| Ok(table.excerpt(id)))
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use pulsegate::{
     core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
-    store::{Command, Holder, Lease, ListQuery, Node, Page, Position, Sort, StoreError, Write},
+    store::{Command, Excerpt, Holder, Lease, ListQuery, Node, Page, Position, Sort, StoreError, Write},
 };
 use tokio::time::Instant;
 
@@ -294,6 +294,14 @@ impl Table {
     /// Returns the transitions of one session.
     pub fn history(&self, id: SessionId) -> &[Transition] {
         self.histories.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the transitions of one session, of a long history its two ends.
+    pub fn excerpt(&self, id: SessionId) -> Excerpt {
+        let (all, first) = (self.history(id), Excerpt::FIRST as usize);
+        let left_out = all.len().saturating_sub(first + Excerpt::NEWEST as usize);
+        let shown = all.iter().take(first).chain(all.iter().skip(first + left_out));
+        Excerpt { transitions: shown.cloned().collect(), left_out: left_out as u64 }
     }
 
     /// Returns the contents of the outbox.

@@ -19,6 +19,7 @@ const answer = {
   controlled_by: null,
   deadlines: [{ what: "browser_lost", left_ms: 11_000 }, { what: "unheard_of", left_ms: 2_000 }],
   history: [],
+  history_left_out: 0,
 };
 
 test("evidence_comes_first_and_the_gateways_bookkeeping_apart_without_what_is_unknown_or_said_twice", () => {
@@ -39,6 +40,13 @@ test("a_later_epoch_of_the_owner_and_what_a_newer_gateway_adds_are_shown", () =>
   const state = { ...answer.owner_state, epoch: 2 };
   expect(arrange({ ...answer, owner_state: state, moon: "full" }).gateway).toMatchObject({ its_epoch_now: 2, moon: "full" });
   expect(arrange({ ...answer, owner_state: null }).gateway).toEqual({ owner: "node-1", epoch: 1 });
+});
+
+test("what_is_left_out_of_a_long_history_is_counted_in_its_place", () => {
+  const history = Array.from({ length: 500 }, (_, nth) => ({ detail: `${nth}` }));
+  const shown = arrange({ ...answer, history, history_left_out: 7 }).signs["history"] as unknown[];
+  expect([shown.length, ...shown.slice(49, 52)]).toEqual([501, history[49], "7 more, left out here", history[50]]);
+  expect(arrange({ ...answer, history, history_left_out: 0 }).signs["history"]).toBe(history);
 });
 
 test("keys_read_as_words", () => {

@@ -31,6 +31,9 @@ const DEADLINES: Record<string, (left: string) => string> = {
   owner_fenced: (left) => `Is closed in ${left} unless its gateway answers.`,
 };
 
+/** Transitions at the beginning of a history, behind which a gateway leaves out some of a long one. */
+const FIRST = 50;
+
 type Values = Record<string, unknown>;
 
 /** The evidence in the order in which it is read. */
@@ -51,7 +54,7 @@ export function label(key: string): string {
 
 /** Arranges an answer of `GET …/why`; what is unknown or empty is left out. */
 export function arrange(answer: object): Arranged {
-  const { session, proof, deadlines, history, owner_state, owner, epoch, ...rest } = answer as Values;
+  const { session, proof, deadlines, history, history_left_out, owner_state, owner, epoch, ...rest } = answer as Values;
   const { browser_heard_at, last_pong_at, watchers_heard_at, peer_heard_at, last_reply_at, ...told } = rest;
   const { last_input_at, last_byte_in_at, last_output_at, controlled_by, ...others } = told;
   const heard = { browser_heard_at, last_pong_at, watchers_heard_at, peer_heard_at, last_reply_at };
@@ -60,7 +63,7 @@ export function arrange(answer: object): Arranged {
   const armed = Array.isArray(deadlines) ? deadlines.map(deadline) : [];
   return {
     proof: String(proof ?? ""),
-    signs: known({ ...heard, ...bytes, controlled_by, deadlines: armed, history }),
+    signs: known({ ...heard, ...bytes, controlled_by, deadlines: armed, history: whole(history, history_left_out) }),
     gateway: known({ owner, epoch, its_epoch_now: now === epoch ? null : now, ...state, ...others }),
     record: known({ ...(session as Values) }),
   };
@@ -69,6 +72,12 @@ export function arrange(answer: object): Arranged {
 function deadline({ what, left_ms }: { what: string; left_ms: number }): string {
   const left = duration(left_ms);
   return Object.hasOwn(DEADLINES, what) ? (DEADLINES[what]?.(left) ?? "") : `${label(what)} in ${left}`;
+}
+
+/** Returns a history with the number of those left out in their place. */
+function whole(history: unknown, left_out: unknown): unknown {
+  if (!Array.isArray(history) || typeof left_out !== "number" || left_out === 0) return history;
+  return [...history.slice(0, FIRST), `${left_out.toLocaleString()} more, left out here`, ...history.slice(FIRST)];
 }
 
 function known(values: Values): Values {

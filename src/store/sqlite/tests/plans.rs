@@ -39,15 +39,23 @@ const SCAN: [(&str, &str); 9] = [
     ("session_records", journal::NOTE_EVERYTHING),
 ];
 
-/// SQLite's plan steps for bound values.
-const BOUND: [&str; 4] = ["SCAN CONSTANT ROW", "SCAN 2 CONSTANT ROWS", "SCAN told", "SCAN settled"];
+/// SQLite's plan steps for bound values, and for rows that were looked up.
+const AT_HAND: [&str; 7] = [
+    "SCAN CONSTANT ROW",
+    "SCAN 2 CONSTANT ROWS",
+    "SCAN told",
+    "SCAN settled",
+    "SCAN oldest",
+    "SCAN newest",
+    "SCAN shown",
+];
 
 /// Returns the tables that a statement reads without looking rows up.
 async fn scans(connection: &mut SqliteConnection, sql: &str) -> Vec<String> {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
     let steps = sqlx::raw_sql(explain).fetch_all(connection).await.unwrap();
     let steps: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
-    let steps = steps.iter().filter(|step| !BOUND.contains(&step.as_str()));
+    let steps = steps.iter().filter(|step| !AT_HAND.contains(&step.as_str()));
     steps.filter_map(|step| step.strip_prefix("SCAN ").map(str::to_owned)).collect()
 }
 
