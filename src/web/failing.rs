@@ -29,7 +29,7 @@ use super::{
     fixture::{TOKEN, settings},
     protocol::SUBPROTOCOL,
     routes,
-    state::State,
+    state::{MAX_ATTACHES, State},
     terminal::FAIL,
 };
 use crate::{
@@ -92,14 +92,20 @@ impl Site {
     }
 
     /// Attaches a page that says this of itself.
-    async fn attach_as(&self, id: SessionId, mut attach: Value) -> impl Page {
+    async fn attach_as(&self, id: SessionId, attach: Value) -> impl Page {
+        let mut page = self.connect_as(id, attach).await;
+        hears(&mut page, "\"type\":\"attached\"").await;
+        page
+    }
+
+    /// Connects such a page, whatever it is answered.
+    async fn connect_as(&self, id: SessionId, mut attach: Value) -> impl Page {
         let origin = format!("http://{}", self.addr);
         let upgrade = self.client.ws(format!("{origin}/api/v1/sessions/{id}/terminal")).origin(origin);
         let upgrade = upgrade.set_header(AUTHORIZATION, format!("Bearer {TOKEN}")).protocols([SUBPROTOCOL]);
         let (_, mut page) = hurried(upgrade.connect()).await.unwrap();
         (attach["type"], attach["cols"], attach["rows"]) = ("attach".into(), 80.into(), 24.into());
         page.send(Message::Text(attach.to_string().into())).await.unwrap();
-        hears(&mut page, "\"type\":\"attached\"").await;
         page
     }
 }
@@ -172,6 +178,19 @@ async fn a_handler_that_fails_costs_its_own_connection_and_no_other() {
     says(&target, "still here");
     hears(&mut page, "still here").await;
     assert_eq!(site.house.find(id).await.status, Status::Active);
+    site.server.stop(false).await;
+}
+
+#[actix_rt::test]
+async fn who_attaches_again_and_again_waits_at_that_session() {
+    let site = Site::new().await;
+    let (id, _page, _target) = site.active().await;
+    for _ in 1..MAX_ATTACHES {
+        drop(site.attach(id, None).await);
+    }
+    let mut page = site.connect_as(id, json!({"mode": "interactive", "client_id": "page"})).await;
+    hears(&mut page, "\"code\":\"too_many\"").await;
+    let (_other, _page, _target) = site.active().await;
     site.server.stop(false).await;
 }
 

@@ -77,6 +77,13 @@ const SETUP_LIFE: Duration = Duration::from_secs(30 * 60);
 /// Target tests per user and minute: enough to set a target up, too few to scan with.
 const MAX_TRIALS: u32 = 6;
 
+/// Attaches per user, session and [`ATTACH_WINDOW`]: more than a page makes whose line breaks whenever it is there, since
+/// it pauses for 190 ms on average. Each may be two lines in the history.
+pub(super) const MAX_ATTACHES: u32 = 60;
+
+/// The window in which they are counted.
+pub(super) const ATTACH_WINDOW: Duration = Duration::from_secs(10);
+
 /// Password checks at once.
 const MAX_COMPARISONS: usize = 2;
 
@@ -218,6 +225,8 @@ pub struct State {
     pub under_way: UnderWay,
     /// Users who tested targets.
     pub trials: Throttle<str>,
+    /// Attaches of each user to each session.
+    pub attaches: Throttle<str>,
     /// Places outside of the catalogue that each user dialled.
     pub(super) dial_limit: DialLimit,
     /// Refused origins that were audited lately.
@@ -250,6 +259,7 @@ impl State {
             setup: std::sync::Mutex::new(ExpiringMap::new(1)),
             under_way: UnderWay::default(),
             trials: Throttle::new(MAX_TRIALS),
+            attaches: Throttle::within(ATTACH_WINDOW, MAX_ATTACHES),
             dial_limit: DialLimit::default(),
             foreign: Foreign::default(),
             managing: Mutex::default(),

@@ -20,7 +20,7 @@ use crate::{
     },
     core::{
         people::{Right, SignIn},
-        record::Record,
+        record::{Record, SessionId},
         stream::AttachNo,
     },
 };
@@ -132,6 +132,17 @@ impl TerminalAccess {
             (false, _) => Right::Watch,
         };
         caller.need(needed).err().map(|problem| (Fault::NotYours, problem.detail().to_owned()))
+    }
+
+    /// Counts an attach of the user to the session `id`; or returns how long they have to wait, after too many.
+    pub fn attach_wait(&self, id: SessionId) -> Option<Duration> {
+        // No user name contains a NUL.
+        let (now, place) = (self.state.now(), format!("{}\0{id}", self.caller.user));
+        let wait = self.state.attaches.wait(now, &place);
+        if wait.is_none() {
+            self.state.attaches.note(now, &place);
+        }
+        wait
     }
 
     /// Returns once the user may no longer be here, with the reason. A sign-in or a token that merely expires while its

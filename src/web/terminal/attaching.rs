@@ -19,6 +19,7 @@ use crate::{
     },
     web::{
         protocol::{DRAINING, Fault, GatewayFrame},
+        state::{ATTACH_WINDOW, MAX_ATTACHES},
         terminal_access,
         view::session_json,
     },
@@ -28,6 +29,11 @@ impl TerminalSocket {
     /// Attaches; frames that arrive before that is done wait.
     pub(super) fn attach(&mut self, request: Attach, ctx: &mut Ctx) {
         let (gateway, id) = (self.gateway.clone(), self.id);
+        if let Some(wait) = self.access.attach_wait(id) {
+            let (within, again) = (ATTACH_WINDOW.as_secs(), wait.as_secs() + 1);
+            let message = format!("You attached {MAX_ATTACHES} times within {within} s. Attach again in {again} s.");
+            return self.fail(Fault::TooMany, &message, ctx);
+        }
         let (interactive, control_aware) = (request.interactive, request.control_aware);
         let new = request.seen.offset.is_none();
         let attaching = async move {
