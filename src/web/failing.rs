@@ -1,6 +1,6 @@
 //! Tests the effect of failures in this module: a failing terminal socket loses its page, whose session goes on and
 //! takes it back; a failing handler loses its connection. And of a target that takes no input: who types is there all the
-//! same. Over real connections, all on one thread.
+//! same. And of pages that want too much. Over real connections, all on one thread.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -178,6 +178,26 @@ async fn a_handler_that_fails_costs_its_own_connection_and_no_other() {
     says(&target, "still here");
     hears(&mut page, "still here").await;
     assert_eq!(site.house.find(id).await.status, Status::Active);
+    site.server.stop(false).await;
+}
+
+#[actix_rt::test]
+async fn a_page_that_wants_something_without_end_is_closed() {
+    let site = Site::new().await;
+    let (id, _page, _target) = site.active().await;
+    for (mode, frame) in [
+        ("interactive", r#"{"type":"stay"}"#),
+        ("interactive", r#"{"type":"answer","id":1,"values":["nobody asked"]}"#),
+        ("observe", r#"{"type":"close"}"#),
+    ] {
+        let mut page = site.attach_as(id, json!({"mode": mode, "client_id": "page"})).await;
+        // Twenty are passed on.
+        for _ in 0..=20 {
+            page.send(Message::Text(frame.into())).await.unwrap();
+        }
+        hears(&mut page, "\"code\":\"too_many\"").await;
+    }
+    assert!(!site.house.find(id).await.is_closed());
     site.server.stop(false).await;
 }
 

@@ -191,11 +191,15 @@ impl TerminalSocket {
             }
             (BrowserFrame::Answer { id, values }, Some(ends)) => {
                 let (attach, trusts) = (ends.attach, self.access.trusts());
-                session::post(&ends.session, SessionMessage::Answer { attach, trusts, id, values });
+                self.passes_on(SessionMessage::Answer { attach, trusts, id, values }, ctx);
             }
-            (BrowserFrame::Stay {}, Some(ends)) => session::post(&ends.session, SessionMessage::Stay(ends.attach)),
+            (BrowserFrame::Stay {}, Some(ends)) => {
+                let attach = ends.attach;
+                self.passes_on(SessionMessage::Stay(attach), ctx);
+            }
             (BrowserFrame::Close {}, Some(ends)) => {
-                session::post(&ends.session, SessionMessage::UserClose(ends.attach))
+                let attach = ends.attach;
+                self.passes_on(SessionMessage::UserClose(attach), ctx);
             }
             (BrowserFrame::RequestControl {}, Some(_)) => self.acts(ControlFrame::Ask, ctx),
             (BrowserFrame::TakeControl {}, Some(_)) => self.acts(ControlFrame::Take, ctx),

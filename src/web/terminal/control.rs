@@ -24,7 +24,8 @@ use crate::{
     },
 };
 
-/// Requests about control per page and [`WINDOW`]: more than a user clicks. Each may be a line in the history.
+/// Frames that want something of the session, per page and [`WINDOW`]: more than a user clicks. Each may be a line in the
+/// history, and waits where no mailbox bounds it.
 const MAX_WISHES: u8 = 20;
 
 /// The window in which they are counted.
@@ -55,7 +56,7 @@ pub struct Typing {
     taken: Option<Turn>,
     /// Whether it was notified that its input is not delivered.
     refused: bool,
-    /// Requests about control in this window; `None` while no window is open.
+    /// Frames in this window that want something of the session; `None` while no window is open.
     wishes: Option<u8>,
     /// The guard of a guest's access.
     guard: Option<Guard>,
@@ -164,9 +165,10 @@ impl TerminalSocket {
         }
     }
 
-    /// Passes on the page's request, if the user may make it.
-    pub(super) fn acts(&mut self, frame: ControlFrame, ctx: &mut Ctx) {
-        let Some(ends) = self.attached.as_mut() else { return };
+    /// Counts a frame that wants something of the session, and returns whether it may go on: one too many closes the
+    /// socket.
+    fn counts_wish(&mut self, ctx: &mut Ctx) -> bool {
+        let Some(ends) = self.attached.as_mut() else { return false };
         let wishes = ends.typing.wishes.get_or_insert_with(|| {
             ctx.run_later(WINDOW, |socket, _| {
                 if let Some(ends) = socket.attached.as_mut() {
@@ -176,11 +178,29 @@ impl TerminalSocket {
             0
         });
         *wishes += 1;
-        if *wishes > MAX_WISHES {
+        let is_one_too_many = *wishes > MAX_WISHES;
+        if is_one_too_many {
             let within = WINDOW.as_secs();
-            let message = format!("More than {MAX_WISHES} wishes for control within {within} s. Attach again.");
-            return self.fail(Fault::TooMany, &message, ctx);
+            let message = format!("More than {MAX_WISHES} wishes within {within} s. Attach again.");
+            self.fail(Fault::TooMany, &message, ctx);
         }
+        !is_one_too_many
+    }
+
+    /// Passes on an answer, a wish to stay or an end: the session knows of whom it takes which.
+    pub(super) fn passes_on(&mut self, message: SessionMessage, ctx: &mut Ctx) {
+        let may_go_on = self.counts_wish(ctx);
+        if let Some(ends) = self.attached.as_ref().filter(|_| may_go_on) {
+            session::post(&ends.session, message);
+        }
+    }
+
+    /// Passes on the page's request, if the user may make it.
+    pub(super) fn acts(&mut self, frame: ControlFrame, ctx: &mut Ctx) {
+        if !self.counts_wish(ctx) {
+            return;
+        }
+        let Some(ends) = &self.attached else { return };
         let (is_owners, take_over) = (ends.typing.is_owners, ends.typing.take_over);
         let unfit = |socket: &Self| socket.access.unfit().map(|why| format!("You may not type here: {why}."));
         match frame {
