@@ -13,7 +13,9 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode},
 };
 
-use super::{Excerpt, Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, sql_nodes::lease_of};
+use super::{
+    Excerpt, Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, sql_list::is_search, sql_nodes::lease_of,
+};
 use crate::core::{
     record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros},
     store_url::MySqlAddress,
@@ -53,6 +55,10 @@ const WRITERS: usize = 3;
 
 /// Reading connections. Pages are short; more readers would only queue for the server's cores.
 const READERS: usize = 4;
+
+/// Reading connections for searches, which take none of the others: each keeps one of the server's cores busy for a
+/// while.
+const SEARCHERS: usize = 2;
 
 /// Reading connections for users, sign-ins, leases and commands alone: however many listings and searches are under way,
 /// a right that was withdrawn is seen in time.
@@ -99,7 +105,7 @@ const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, start
 /// The records of all gateways on one server.
 ///
 /// A handle: cheap to clone, usable from any thread with a tokio runtime, and made without a server: connections, at
-/// most nine, are opened when they are needed, and while the server is down every call fails at once. Connections are
+/// most eleven, are opened when they are needed, and while the server is down every call fails at once. Connections are
 /// not encrypted; a password is, where the server demands it, with the public key that the server shows. That protects
 /// it from an eavesdropper, not from an attacker who can substitute another key: the way to the server must be private,
 /// a unix socket (`mysql://user@localhost/records?socket=/run/mysqld/mysqld.sock`) or a local proxy that speaks TLS.
@@ -108,6 +114,7 @@ pub struct MySqlStore {
     options: MySqlConnectOptions,
     writers: Arc<Lane>,
     readers: Arc<Lane>,
+    searchers: Arc<Lane>,
     vital_readers: Arc<Lane>,
     serve_for: Duration,
     known: Arc<Mutex<Known>>,
@@ -127,8 +134,9 @@ impl MySqlStore {
     fn with_patience(options: MySqlConnectOptions, writes: Duration, reads: Duration) -> Self {
         let writers = Arc::new(Lane::new(options.clone(), WRITERS, writes));
         let readers = Arc::new(Lane::new(options.clone(), READERS, reads));
+        let searchers = Arc::new(Lane::new(options.clone(), SEARCHERS, reads));
         let vital_readers = Arc::new(Lane::new(options.clone(), VITAL_READERS, reads));
-        Self { options, writers, readers, vital_readers, serve_for: SERVE_FOR, known: Arc::default() }
+        Self { options, writers, readers, searchers, vital_readers, serve_for: SERVE_FOR, known: Arc::default() }
     }
 
     async fn read(&self, question: impl Fn() -> QueryBuilder<sqlx::MySql>) -> Result<Vec<MySqlRow>, StoreError> {
@@ -142,7 +150,8 @@ impl MySqlStore {
     }
 
     async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
-        let found = self.read(|| list::select(&query)).await?;
+        let readers = if is_search(&query) { &self.searchers } else { &self.readers };
+        let found = readers.run(|| vec![statement(list::select(&query))]).await?;
         Ok(query.cut(found.iter().map(rows::record).collect::<Result<Vec<_>, _>>()?))
     }
 }

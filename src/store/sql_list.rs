@@ -34,6 +34,13 @@ pub fn looked_at(query: &ListQuery) -> Vec<SessionSet> {
     }
 }
 
+/// Whether a listing may pass over every closed session to find a few: no index serves its filters.
+pub fn is_search(query: &ListQuery) -> bool {
+    let ListQuery { node, client_ip, reason, text, .. } = query;
+    let is_filtered = node.is_some() || client_ip.is_some() || reason.is_some() || text.is_some();
+    is_filtered && looked_at(query).contains(&SessionSet::Closed)
+}
+
 /// Returns the column that holds the sort key.
 pub const fn key(order: SortKey) -> &'static str {
     match order {

@@ -14,7 +14,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{Excerpt, Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, schema, sql_nodes};
+use super::{Excerpt, Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, schema, sql_list, sql_nodes};
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
 /// The audit log.
@@ -58,6 +58,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reading connections. Pages are short and the machine has few cores: more readers would only queue for them.
 const READERS: u32 = 4;
 
+/// Reading connections for searches, which take none of the others: each keeps a core busy for a while.
+const SEARCHERS: u32 = 2;
+
 /// Reading connections for users, sign-ins and leases alone: however many listings and searches are under way, a right
 /// that was withdrawn is seen in time.
 const VITAL_READERS: u32 = 2;
@@ -97,6 +100,7 @@ pub struct SqliteStore {
     options: SqliteConnectOptions,
     writer: Arc<Mutex<Option<Writer>>>,
     readers: SqlitePool,
+    searchers: SqlitePool,
     vital_readers: SqlitePool,
     /// Whether writes are noted in the outbox for another store.
     outbox: bool,
@@ -134,17 +138,14 @@ impl SqliteStore {
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
         schema::migrator(&STEPS).run(&pool).await.map_err(not_migrated)?;
         let writer = Writer::on(pool.acquire().await.map_err(failed)?.detach()).await?;
-        let (readers, vital_readers) = (lasting(&reading, READERS).await?, lasting(&reading, VITAL_READERS).await?);
+        let (readers, searchers) = (lasting(&reading, READERS).await?, lasting(&reading, SEARCHERS).await?);
+        let vital_readers = lasting(&reading, VITAL_READERS).await?;
         let (writer, disk) = (Arc::new(Mutex::new(Some(writer))), Disk::default());
-        Ok(Self { options, writer, readers, vital_readers, outbox: false, disk })
+        Ok(Self { options, writer, readers, searchers, vital_readers, outbox: false, disk })
     }
 
     fn readers(&self) -> &SqlitePool {
         &self.readers
-    }
-
-    fn vital_readers(&self) -> &SqlitePool {
-        &self.vital_readers
     }
 
     /// Keeps disk space for closes in a file at `path`, and releases it once the disk is full.
@@ -210,7 +211,9 @@ impl SqliteStore {
     }
 
     async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
-        Ok(query.cut(self.read(list::select(&query), rows::record).await?))
+        let readers = if sql_list::is_search(&query) { &self.searchers } else { &self.readers };
+        let found = list::select(&query).build().fetch_all(readers).await.map_err(failed)?;
+        Ok(query.cut(found.iter().map(rows::record).collect::<Result<Vec<_>, _>>()?))
     }
 }
 

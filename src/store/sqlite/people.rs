@@ -22,7 +22,7 @@ const ADDING: Adding = Adding {
 impl PeopleStore for SqliteStore {
     fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(async move {
-            let row = sqlx::query(rows::VERSION).fetch_one(self.vital_readers()).await.map_err(failed)?;
+            let row = sqlx::query(rows::VERSION).fetch_one(&self.vital_readers).await.map_err(failed)?;
             sql_rows::count(&row, "version")
         })
     }
@@ -31,9 +31,9 @@ impl PeopleStore for SqliteStore {
         Box::pin(async move {
             // The version first: a change made meanwhile is then read again.
             let version = self.version().await?;
-            let users = sqlx::query(rows::USERS).fetch_all(self.vital_readers()).await.map_err(failed)?;
-            let tokens = sqlx::query(rows::TOKENS).fetch_all(self.vital_readers()).await.map_err(failed)?;
-            let targets = sqlx::query(targets::TARGETS).fetch_all(self.vital_readers()).await.map_err(failed)?;
+            let users = sqlx::query(rows::USERS).fetch_all(&self.vital_readers).await.map_err(failed)?;
+            let tokens = sqlx::query(rows::TOKENS).fetch_all(&self.vital_readers).await.map_err(failed)?;
+            let targets = sqlx::query(targets::TARGETS).fetch_all(&self.vital_readers).await.map_err(failed)?;
             rows::directory(version, &users, &tokens, &targets)
         })
     }

@@ -29,7 +29,7 @@ const KEEP_VIEW_KEY: &str = "INSERT INTO view_key (only_one, secret) VALUES (1, 
 impl SharedRecords for SqliteStore {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
         Box::pin(async move {
-            let found = sqlx::query(NODES).fetch_all(self.vital_readers()).await.map_err(failed)?;
+            let found = sqlx::query(NODES).fetch_all(&self.vital_readers).await.map_err(failed)?;
             found.iter().map(sql_nodes::node).collect()
         })
     }

@@ -30,7 +30,7 @@ impl SignInStore for SqliteStore {
     fn sign_ins(&self, digests: Vec<[u8; 32]>) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
         let mut some: QueryBuilder<Sqlite> = rows::some(&digests);
         Box::pin(async move {
-            let found = some.build().fetch_all(self.vital_readers()).await.map_err(failed)?;
+            let found = some.build().fetch_all(&self.vital_readers).await.map_err(failed)?;
             found.iter().map(rows::sign_in).collect()
         })
     }
@@ -44,7 +44,7 @@ impl SignInStore for SqliteStore {
     ) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
         let all: Statement = rows::of_user(user, seen, now, limit);
         Box::pin(async move {
-            let found = all.fetch_all(self.vital_readers()).await.map_err(failed)?;
+            let found = all.fetch_all(&self.vital_readers).await.map_err(failed)?;
             found.iter().map(rows::sign_in).collect()
         })
     }
@@ -62,7 +62,7 @@ impl SignInStore for SqliteStore {
     fn ended_since(&self, version: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, StoreError>> {
         Box::pin(async move {
             let ended: Statement = rows::ended_since(version);
-            let found = ended.fetch_all(self.vital_readers()).await.map_err(failed)?;
+            let found = ended.fetch_all(&self.vital_readers).await.map_err(failed)?;
             found.iter().map(rows::digest).collect()
         })
     }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    core::record::{Authority, Status},
+    core::record::{Authority, EndReason, Status},
     store::{
         conformance::{self, people::sign_ins::sign_in, record, write},
         people::PeopleStore,
@@ -121,12 +121,35 @@ async fn a_locked_file_is_unavailable_and_comes_back() {
     impatient.apply(batch).await.unwrap();
 }
 
+/// Takes all `width` connections of a pool.
+async fn every_connection(pool: &SqlitePool, width: u32) -> Vec<sqlx::pool::PoolConnection<Sqlite>> {
+    futures_util::future::try_join_all((0..width).map(|_| pool.acquire())).await.unwrap()
+}
+
+#[tokio::test]
+async fn searches_and_the_other_listings_do_not_wait_for_each_other() {
+    let (store, _folder) = fresh().await;
+    let search = ListQuery { text: Some("nobody".into()), limit: 50, ..ListQuery::default() };
+    let taken = every_connection(&store.searchers, SEARCHERS).await;
+    store.list(ListQuery { text: None, ..search.clone() }).await.unwrap();
+    store.list(ListQuery { user: Some("ada".into()), ..search.clone() }).await.unwrap();
+    store.list(ListQuery { statuses: vec![Status::Active], ..search.clone() }).await.unwrap();
+    drop(taken);
+    let _taken = every_connection(&store.readers, READERS).await;
+    let by_reason = ListQuery { text: None, reason: Some(EndReason::Exited), ..search.clone() };
+    let by_node = ListQuery { text: None, node: Some(NodeId("a".into())), ..search.clone() };
+    let by_address = ListQuery { text: None, client_ip: Some("192.0.2.1".parse().unwrap()), ..search.clone() };
+    for search in [search, by_reason, by_node, by_address] {
+        store.list(search).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn listings_that_take_every_reader_hold_up_no_right() {
     let (store, _folder) = fresh().await;
     store.add_sign_in(sign_in(1, "ada")).await.unwrap();
-    let readers = (0..READERS).map(|_| store.readers.acquire());
-    let _taken = futures_util::future::try_join_all(readers).await.unwrap();
+    let _taken = every_connection(&store.readers, READERS).await;
+    let _searches = every_connection(&store.searchers, SEARCHERS).await;
     PeopleStore::read(&store).await.unwrap();
     assert_eq!(store.sign_ins(vec![[1; 32]]).await.unwrap(), [sign_in(1, "ada")]);
     assert_eq!(store.sign_ins_of("ada", UtcMicros(0), UtcMicros(0), 1).await.unwrap().len(), 1);

@@ -51,8 +51,8 @@ impl SqliteStore {
         let options = options.read_only(true).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
         let readers = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT);
         let readers = readers.connect_with(options.clone()).await.map_err(failed)?;
-        let (vital_readers, disk) = (readers.clone(), Disk::default());
-        Ok(Self { options, writer: Default::default(), readers, vital_readers, outbox: false, disk })
+        let (searchers, vital_readers, disk) = (readers.clone(), readers.clone(), Disk::default());
+        Ok(Self { options, writer: Default::default(), readers, searchers, vital_readers, outbox: false, disk })
     }
 
     /// Returns each step of the schema and whether it is applied in this file.
