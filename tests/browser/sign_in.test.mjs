@@ -35,6 +35,25 @@ promise("who signed in by a demo's link reads why they have no second factor, an
   await admin.at("person-add").waitFor();
 });
 
+promise("a sign-out that the gateway does not answer is none, and the page says so until there is an answer", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  const id = await desk.openPlayground();
+  await desk.page.route("**/api/v1/logout", (route) => route.abort(), { times: 1 });
+  await desk.at("sign-out").click();
+  await desk.page.getByRole("heading", { name: "You may still be signed in" }).waitFor();
+  await desk.isAccessible();
+  assert.equal(await desk.sessionId(), id);
+  await desk.at("confirm-no").click();
+  await desk.ask("echo still", /^still$/m);
+
+  await desk.page.route("**/api/v1/logout", (route) => route.abort(), { times: 1 });
+  await desk.at("sign-out").click();
+  await desk.at("confirm-yes").click();
+  await desk.at("signin-name").waitFor();
+  await desk.page.reload();
+  await desk.at("signin-name").waitFor();
+});
+
 promise("a fresh gateway is set up by its link, and the admin invites a user who turns a second factor on", async (lab) => {
   const gateway = await lab.fresh();
   const browser = await lab.browser();

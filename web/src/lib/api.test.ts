@@ -81,3 +81,20 @@ test("wrong_credentials_and_asking_who_is_signed_in_sign_nobody_out", async () =
   }
   expect([told.length, asked.length]).toEqual([0, 3]);
 });
+
+test.each([
+  [401, 401],
+  [503, 401],
+])("a_sign_out_that_is_answered_%i_is_one_once_nobody_is_signed_in", async (logout, me) => {
+  statuses = { "/logout": logout, "/me": me };
+  expect(await api.logout()).toMatchObject({ url: null, error: { status: logout } });
+});
+
+test.each([
+  [502, 401],
+  [503, 200],
+  [503, 503],
+])("a_sign_out_that_is_answered_%i_while_me_answers_%i_is_none", async (logout, me) => {
+  statuses = { "/logout": logout, "/me": me };
+  await expect(api.logout()).rejects.toMatchObject({ status: logout });
+});

@@ -163,8 +163,20 @@ export const linkHolder = async (secret: string) => (await request<{ user: strin
 export const useLink = (secret: string, password: string, username?: string) =>
   request<{ user: string; signed_in: boolean }>("POST", "/setup", { secret, password, username });
 
-/** Signs out: the session cookie becomes void. */
-export const logout = () => request<{ url: string } | null>("POST", "/logout");
+/** Signs out: the session cookie becomes void. Returns the address at which to sign out at the provider, too, and the
+ *  error after which nobody is signed in all the same. Rejects with an `ApiError` while the cookie may still be valid. */
+export async function logout(): Promise<{ url: string | null; error: ApiError | null }> {
+  try {
+    const next = await request<{ url: string } | null>("POST", "/logout");
+    return { url: next?.url ?? null, error: null };
+  } catch (error) {
+    if (error instanceof ApiError && error.isAnswer && (await isNobody())) return { url: null, error };
+    throw error;
+  }
+}
+
+/** Whether the gateway says that nobody is signed in. */
+const isNobody = () => me().then(() => false, (error: unknown) => error instanceof ApiError && error.status === 401);
 
 /** Returns the targets that this user may open. */
 export const targets = () => request<{ items: Target[]; adhoc: boolean }>("GET", "/targets");
