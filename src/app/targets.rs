@@ -2,7 +2,7 @@
 
 use crate::{
     config::{self, Auth, Config},
-    core::target::{Jump, place},
+    core::target::{Jump, each_once, place},
     ssh::{Credential, Hop, HostKeyPolicy},
     web::state::Target,
 };
@@ -49,8 +49,8 @@ fn plain(config: &Config, target: &config::Target) -> Target {
         credentials: credentials(&target.auth),
         via: Vec::new(),
         group: target.group.clone(),
-        tags: target.tags.clone(),
-        roles: target.roles.clone(),
+        tags: each_once(target.tags.clone()),
+        roles: each_once(target.roles.clone()),
         host_key_policy: policy(target.host_key_policy.unwrap_or(config.ssh.host_key_policy)),
     }
 }

@@ -273,7 +273,8 @@ pub fn host_name(text: &str) -> Option<String> {
     (fits && !number).then(|| name.to_ascii_lowercase())
 }
 
-fn each_once<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+/// Returns the items in their order, each where it stands first.
+pub fn each_once<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     items.into_iter().fold(Vec::new(), |mut once, item| {
         if !once.contains(&item) {
             once.push(item);

@@ -24,6 +24,7 @@ use crate::{
         people::{ADMIN, Directory, Invitation, Right, Rights, Role, TOKEN_PREFIX, Token, User, token_digest},
         record::{UtcMicros, micros},
         rfc3339::Rfc3339,
+        target::each_once,
     },
     data_dir,
     store::{
@@ -159,7 +160,7 @@ async fn add(
     };
     let password_hash = new_password(password_file.as_deref())?;
     let now = (ctx.utc)();
-    let user = User::new(name.clone(), role, grants, password_hash, now);
+    let user = User::new(name.clone(), role, each_once(grants), password_hash, now);
     if !store.change(Change::Add(user)).await.context("the user cannot be added")? {
         bail!("a user {name} was added at the same moment");
     }
@@ -177,7 +178,7 @@ async fn set(
     let user = find(directory, &name)?;
     let change = |user: User| User {
         role: role.unwrap_or(user.role),
-        grants: if no_grants || !grants.is_empty() { grants } else { user.grants },
+        grants: if no_grants || !grants.is_empty() { each_once(grants) } else { user.grants },
         disabled: disable || (user.disabled && !enable),
         second_factor: user.second_factor.filter(|_| !reset_totp),
         enrolment: user.enrolment.filter(|_| !reset_totp),

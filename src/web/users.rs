@@ -19,6 +19,7 @@ use crate::{
         audit::Action,
         password,
         people::{Grant, MAX_GRANTS, Right, Role, USER_NAME, User, is_user_name},
+        target::each_once,
     },
     store::people::{Change, Seen},
 };
@@ -76,7 +77,7 @@ pub async fn create(
 ) -> Result<HttpResponse, Problem> {
     let NewUser { name, role, grants, password } = body.into_inner();
     check_name(&name)?;
-    check_grants(&grants)?;
+    let grants = checked_grants(grants)?;
     let exists = || Problem::exists(format!("There is a user {name} already."));
     if state.gateway.people().directory().users.contains_key(&name) {
         return Err(exists());
@@ -105,7 +106,7 @@ pub async fn change(
     body: Body<UserChange>,
 ) -> Result<HttpResponse, Problem> {
     let UserChange { role, grants, disabled, password, reset_totp } = body.into_inner();
-    check_grants(grants.as_deref().unwrap_or_default())?;
+    let grants = grants.map(checked_grants).transpose()?;
     let found = find(&state, &name)?;
     let reset_totp = reset_totp.unwrap_or(false);
     if password.is_some() || reset_totp {
@@ -226,9 +227,10 @@ pub fn check_name(name: &str) -> Result<(), Problem> {
     if is_user_name(name) { Ok(()) } else { Err(wrong()) }
 }
 
-fn check_grants(grants: &[Grant]) -> Result<(), Problem> {
-    let fit = grants.len() <= MAX_GRANTS;
-    if fit { Ok(()) } else { Err(Problem::bad_request(format!("A user has {MAX_GRANTS} grants at most; use tags."))) }
+/// Returns the grants, each once; refuses too many.
+fn checked_grants(grants: Vec<Grant>) -> Result<Vec<Grant>, Problem> {
+    let many = || Problem::bad_request(format!("A user has {MAX_GRANTS} grants at most; use tags."));
+    if grants.len() <= MAX_GRANTS { Ok(each_once(grants)) } else { Err(many()) }
 }
 
 /// Refuses to give a user more rights than the caller has: a token with scopes cannot be used to gain all rights.

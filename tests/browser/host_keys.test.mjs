@@ -7,10 +7,10 @@ import { promise } from "./support/lab.mjs";
 
 const PASSWORD = "correct horse battery";
 
-/** Starts a gateway with one target, whose key it knows. */
-async function serve(lab, sshd) {
+/** Starts a gateway with one target, whose key it knows, by so many lines of its file. */
+async function serve(lab, sshd, lines = 1) {
   const knownHosts = join(lab.folder(), "known_hosts");
-  writeFileSync(knownHosts, sshd.knownHost);
+  writeFileSync(knownHosts, sshd.knownHost.repeat(lines));
   return lab.serve(`
 ssh:
   known_hosts: ${knownHosts}
@@ -68,6 +68,19 @@ promise("a changed host key is a full stop until an operator accepts it", async 
   await ada.at("reconnect").click();
   await ada.stands("active");
   await ada.ask("echo $((6*7))", /^42$/m);
+});
+
+promise("a key that stands twice in the file is shown twice beside the one that came in its place", async (lab) => {
+  const sshd = await lab.sshd({ login: "key" });
+  const gateway = await serve(lab, sshd, 2);
+  const grace = await signedIn(lab, gateway, "grace", "operator");
+  const known = sshd.fingerprint;
+  sshd.renewHostKey();
+  await grace.at("target-build-box").click();
+  await grace.ending();
+  await grace.at("closed-review").click();
+  await grace.at("waiting-key").waitFor();
+  assert.deepEqual(await grace.at("old-fingerprint").allInnerTexts(), [known, known]);
 });
 
 promise("an unknown key of the catalogue waits for an operator, who may dismiss it", async (lab) => {

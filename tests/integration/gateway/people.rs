@@ -185,6 +185,22 @@ fn what_the_command_line_takes_away_is_gone_from_a_running_gateway_within_a_seco
 }
 
 #[test]
+fn a_grant_or_a_tag_that_is_given_twice_is_kept_once() {
+    let playground = Playground::start();
+    let tags = json!({"tags": ["prod", "web", "prod"]});
+    let gateway = Gateway::start(Home::with(&playground).target_keys("playground", &tags));
+    assert_eq!(gateway.shows("/api/v1/targets")["items"][0]["tags"], json!(["prod", "web"]));
+    let granted = || gateway.shows("/api/v1/users")["items"][0]["grants"].clone();
+    add(&gateway, "ada", "user", &["web-1", "tag:x", "web-1"]);
+    assert_eq!(granted(), json!(["web-1", "tag:x"]));
+    let change = json!({"grants": ["tag:x", "tag:x"]});
+    assert_eq!(gateway.asks("PATCH", "/api/v1/users/ada", Some(&change)).status, 200);
+    assert_eq!(granted(), json!(["tag:x"]));
+    let (status, told) = gateway.home.run(&["user", "set", "ada", "--grant", "web-1", "--grant", "web-1"]);
+    assert!(status.success() && told.contains("open: web-1") && !told.contains("web-1 web-1"), "{told}");
+}
+
+#[test]
 fn signing_out_ends_the_shells_of_that_browser_only() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground));
