@@ -70,9 +70,51 @@ promise("a prod target opens only by its typed name, and says so over its termin
   await desk.at("typed-confirm").waitFor({ state: "detached" });
   assert.equal((await gateway.sessions()).length, 1);
   await desk.at("reconnect").click();
+  await desk.at("typed-confirm").waitFor();
   await desk.page.keyboard.type("db-1");
   await desk.page.keyboard.press("Enter");
   await until("a second session", async () => (await gateway.sessions()).length === 2);
+});
+
+promise("the gateway is asked what is production before a shell is opened again or by a link", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  await addShop(gateway, []);
+  await desk.page.goto(`${gateway.origin}/#/open/shop`);
+  await desk.reads(/^Pulsegate playground$/m);
+  await desk.type("exit");
+  await desk.ending();
+
+  // Tagged since this page loaded the catalogue.
+  await gateway.change("PATCH", "/targets/shop", { tags: ["prod"] });
+  await desk.at("reconnect").press("Enter");
+  await desk.at("typed-confirm").waitFor();
+  await desk.at("prod-band").waitFor();
+  await desk.page.keyboard.press("Escape");
+  await desk.at("typed-confirm").waitFor({ state: "detached" });
+  await until("the focus back on the button", async () => (await desk.focus()).id === "reconnect");
+
+  // Nor is one opened while that is not known.
+  await desk.page.route("**/api/v1/targets", (route) => route.abort());
+  await desk.page.keyboard.press("Enter");
+  await desk.at("closed-message").getByText("The gateway does not answer.").waitFor();
+  await desk.page.goto(`${gateway.origin}/#/open/shop`);
+  await desk.page.getByRole("heading", { name: "Nothing to show here" }).waitFor();
+  assert.equal((await gateway.sessions()).length, 1);
+});
+
+promise("a page that was loaded without the catalogue marks production once the terminal is connected", async (lab) => {
+  const gateway = await lab.demo();
+  await addShop(gateway, ["prod"]);
+  const desk = await lab.desk(gateway);
+  await desk.at("target-shop").click();
+  await desk.page.keyboard.type("shop");
+  await desk.page.keyboard.press("Enter");
+  await desk.stands("active");
+  await desk.page.route("**/api/v1/targets", (route) => route.abort(), { times: 1 });
+  await desk.page.reload();
+  await desk.stands("active");
+  await desk.at("prod-band").waitFor();
 });
 
 promise("a pasted line for ssh leads there, and over a jump host that is a target", async (lab) => {
@@ -114,6 +156,12 @@ promise("a pasted line for ssh leads there, over a jump host only if that is a t
   await desk.quickConnect("ssh -p 6 deploy@127.0.0.1");
   await until("its session", async () => (await gateway.sessions())[0]?.target === "deploy@127.0.0.1:6");
 });
+
+/** Adds a target of that name to a demo, which leads to the playground. */
+async function addShop(gateway, tags) {
+  const [{ host, port }] = (await gateway.get("/targets")).items;
+  await gateway.change("POST", "/targets", { name: "shop", host, port, username: "guest", tags, auth: { kind: "prompt" } });
+}
 
 /** Returns the names of the targets shown, in order. */
 async function names(desk) {

@@ -1,6 +1,7 @@
 // Owns the page's copy of the targets that this user may open, and their favourites, which the browser stores per user.
 import * as api from "./api";
 import type { Destination } from "./destination";
+import { Latest } from "./latest";
 import { prodAt, type Target } from "./targets";
 
 const FAVOURITES_KEY = "pulsegate.favourites.";
@@ -13,17 +14,21 @@ export class Catalogue {
   loaded = $state(false);
   favourites = $state.raw<string[]>([]);
   #user = "";
+  readonly #list = new Latest();
 
-  /** Fetches the targets that `user` may open; rejects with an `ApiError`. */
-  async load(user: string): Promise<void> {
+  /** Fetches the targets that `user` may open, and returns them; an answer to an older request is not kept. Rejects with
+   *  an `ApiError`. */
+  async load(user: string): Promise<Target[]> {
     if (user !== this.#user) Object.assign(this, { items: [], adhoc: false, loaded: false });
     this.#user = user;
     this.favourites = kept(user);
-    const { items, adhoc } = await api.targets();
-    Object.assign(this, { items, adhoc, loaded: true });
+    const asked = api.targets();
+    const keep = ({ items, adhoc }: Awaited<typeof asked>) => Object.assign(this, { items, adhoc, loaded: true });
+    await this.#list.ask(() => asked, keep, () => null);
+    return (await asked).items;
   }
 
-  /** Returns the production target that `destination` leads to, if it is one. */
+  /** Returns the production target that `destination` leads to, if it is one, as far as this copy tells. */
   prodAt(destination: Destination): Target | undefined {
     return prodAt(this.items, destination);
   }

@@ -154,9 +154,8 @@ export class Workspace {
     return name;
   }
 
-  /** Opens a session and shows it; rejects with an `ApiError`. */
-  async open(destination: Destination, instead?: Tab): Promise<void> {
-    const from = location.hash;
+  /** Opens a session and shows it, as `add()` does; rejects with an `ApiError`. */
+  async open(destination: Destination, instead?: Tab, from = location.hash): Promise<void> {
     this.add(await api.openSession(destination), instead, false, from);
   }
 
