@@ -132,6 +132,29 @@ promise("a question about a host is answered by keys alone, and nothing below it
   await desk.reads(/^42$/m);
 });
 
+promise("a terminal that is refused leads to the button that tries again, and that into the terminal", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  const { keyboard } = desk.page;
+  await desk.at("target-playground").waitFor();
+  await press(desk, "target-playground");
+  await desk.reads(/^Pulsegate playground$/m);
+  let refusals = 0;
+  await desk.page.routeWebSocket(/\/terminal$/, (socket) => {
+    refusals += 1;
+    if (refusals > 2) socket.connectToServer();
+    else void socket.close({ code: 4429 });
+  });
+  await desk.page.reload();
+  for (const times of [1, 2]) {
+    await until(`refusal ${times}`, async () => refusals === times && (await desk.focus()).id === "try-again");
+    await keyboard.press("Enter");
+  }
+  await desk.stands("active");
+  await keyboard.type("echo admitted");
+  await keyboard.press("Enter");
+  await desk.reads(/^admitted$/m);
+});
+
 promise("a terminal is searched by a button that one sees, on a phone too, and Escape leads back into it", async (lab) => {
   const desk = await lab.desk(await lab.demo());
   const { keyboard } = desk.page;

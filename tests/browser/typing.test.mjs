@@ -82,6 +82,38 @@ promise("a user who went elsewhere on the page while the gateway is away stays t
   assert.equal((await desk.focus()).id, "nav-sessions");
 });
 
+promise("what is typed goes to the terminal once the button that was pressed beside it is gone", async (lab) => {
+  const gateway = await lab.demo();
+  const line = await lab.line(gateway);
+  const desk = new Desk(await (await lab.browser()).open(line.through(gateway.link)));
+  const { keyboard } = desk.page;
+  const behind = await desk.openPlayground();
+  await desk.at("nav-new").click();
+  await desk.openPlayground();
+  await desk.at("tab-close").first().click();
+  await desk.at(`tab-${behind}`).waitFor({ state: "detached" });
+  await keyboard.type("echo one-left\n");
+  await desk.reads(/^one-left$/m);
+
+  await line.cut();
+  await desk.stands("reconnecting");
+  await keyboard.type("discarded");
+  await desk.at("waiting-discard").click();
+  await desk.at("waiting").waitFor({ state: "detached" });
+  await line.mend();
+  await desk.stands("active");
+  await keyboard.type("echo kept\n");
+  await desk.reads(/^kept$/m);
+});
+
+promise("the focus stays in the bar when a tab is closed that no terminal takes the place of", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  await desk.openPlayground();
+  await desk.at("nav-sessions").click();
+  await desk.at("tab-close").click();
+  await until("the focus on the view in front", async () => (await desk.focus()).id === "nav-sessions");
+});
+
 /** Pastes a text, repeated `times` times, into the terminal in front, as a browser does it. */
 async function paste(desk, text, times = 1) {
   await desk.at("terminal").click();

@@ -95,10 +95,10 @@ export class Workspace {
   tabs = $state<Tab[]>(keptTabs());
   route = $state<Route>(parseRoute(location.hash));
   /** The terminal in front, for shortcuts and tests. */
-  screen: { text(): string } | null = null;
+  screen: { text(): string; readonly terminal: { focus(): void } } | null = null;
   /** Opens the search in the terminal in front; `null` while nothing can be searched there. */
   find = $state.raw<(() => void) | null>(null);
-  /** Moves the focus to the tab in front, in the bar above the terminals. */
+  /** Moves the focus to the tab in front, or else to the view in front, in the bar above the terminals. */
   enterBar: () => void = () => undefined;
   /** The connection of each tab, by session id. */
   readonly connections = new Map<string, Connection>();
