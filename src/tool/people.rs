@@ -252,7 +252,7 @@ async fn create_token(
         name,
         user,
         digest: token_digest(&secret),
-        scopes: (!scopes.is_empty()).then_some(scopes),
+        scopes: (!scopes.is_empty()).then_some(each_once(scopes)),
         created_at: now,
         expires_at: life.map(|life| UtcMicros(now.0.saturating_add(life))),
         last_used_at: None,

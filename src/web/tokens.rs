@@ -20,6 +20,7 @@ use crate::{
         audit::Action,
         people::{Directory, Right, Rights, TOKEN_PREFIX, Token, token_digest},
         record::UtcMicros,
+        target::each_once,
     },
     store::people::{Change, Seen},
 };
@@ -100,7 +101,7 @@ pub async fn create(
         name,
         user: caller.user.to_string(),
         digest: token_digest(&secret),
-        scopes,
+        scopes: scopes.map(each_once),
         created_at: now,
         expires_at,
         last_used_at: None,

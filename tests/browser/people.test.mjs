@@ -79,6 +79,17 @@ promise("a grant that a user has twice is shown, and taken away with one click",
   assert.deepEqual((await gateway.get("/users")).items[0].grants, ["*"]);
 });
 
+promise("a token that has a scope twice is shown", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  const made = await gateway.change("POST", "/tokens", { name: "ci", scopes: ["open"] });
+  // A record may be from before scopes were kept once.
+  await desk.page.route("**/api/v1/tokens", (route) => route.fulfill({ json: { items: [{ ...made, scopes: ["open", "open"] }] } }));
+  await desk.at("nav-account").click();
+  await desk.at("token-row").waitFor();
+  assert.deepEqual(await desk.at("token-row").locator(".tag").allInnerTexts(), ["open", "open"]);
+});
+
 promise("a person whose link could not be made is added once, and has it at the next try", async (lab) => {
   const gateway = await lab.demo();
   const admin = await lab.desk(gateway);

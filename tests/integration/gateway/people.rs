@@ -265,7 +265,8 @@ fn a_token_may_what_it_was_made_for_until_it_is_revoked() {
     add(&gateway, "ada", "operator", &["playground"]);
     let ada = Person::signs_in(&gateway, "ada", PASSWORD).unwrap();
     let make = |body: Value| ada.asks("POST", "/api/v1/tokens", Some(&body));
-    let told = make(json!({"name": "ci", "scopes": ["open"], "expires_in": "1h"})).json();
+    let told = make(json!({"name": "ci", "scopes": ["open", "open"], "expires_in": "1h"})).json();
+    assert_eq!(told["scopes"], json!(["open"]));
     let secret = told["token"].as_str().unwrap();
     assert!(secret.starts_with("pgt_") && secret.len() > 40, "{told}");
     let program = Person::with_token(&gateway, secret);
