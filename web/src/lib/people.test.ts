@@ -1,7 +1,7 @@
 // Tests the checks of names, passwords and grants before the gateway is asked, and the content of an export.
 import { describe, expect, test } from "vitest";
 import { csv, jsonLines } from "./export";
-import { generatePassword, grantProblem, nameProblem, passwordProblem, type Entry } from "./people";
+import { changesOf, generatePassword, grantProblem, nameProblem, passwordProblem, type Entry, type User } from "./people";
 
 const ENTRY: Entry = {
   seq: 7,
@@ -43,6 +43,13 @@ describe("people", () => {
   });
   test.each(["", "tag:", "a b", "web-*"])("%j is no grant, and a sentence says why", (grant) => {
     expect(grantProblem(grant)).toMatch(/\.$/);
+  });
+
+  test("a_change_names_only_what_is_different_so_that_nothing_withdrawn_meanwhile_is_brought_back", () => {
+    const user = { role: "user", grants: ["web-1", "tag:test"] } as User;
+    expect(changesOf(user, { role: "operator", grants: ["web-1", "tag:test"] })).toEqual({ role: "operator" });
+    expect(changesOf(user, { role: "user", grants: ["web-1"] })).toEqual({ grants: ["web-1"] });
+    expect(changesOf(user, { role: "user", grants: ["web-1", "tag:prod"] })).toEqual({ grants: ["web-1", "tag:prod"] });
   });
 
   test("a_password_is_counted_in_characters_and_not_in_bytes", () => {

@@ -148,6 +148,11 @@ export const addUser = (user: Pick<User, "name" | "role" | "grants"> & { passwor
   request<User>("POST", "/users", user);
 /** Changes a user; terminals that they may no longer use end. */
 export const changeUser = (name: string, change: UserChange) => request<User>("PATCH", path("users", name), change);
+/** Returns what is different from `user`; what is left out stays as somebody else may have changed it meanwhile. */
+export function changesOf(user: User, { role, grants }: Pick<User, "role" | "grants">): UserChange {
+  const isSame = grants.length === user.grants.length && grants.every((grant, nth) => grant === user.grants[nth]);
+  return { ...(role === user.role ? {} : { role }), ...(isSame ? {} : { grants }) };
+}
 /** Removes a user, with all their ways to sign in. */
 export const removeUser = (name: string) => request<null>("DELETE", path("users", name));
 /** Changes the signed-in user's password; signs out their other devices. */
