@@ -117,6 +117,21 @@ promise("a fresh gateway is set up by its link, and the admin invites a user who
   await again.at("nav-account").waitFor();
 });
 
+promise("a link that the gateway has no answer to yet is asked about again, and works", async (lab) => {
+  const gateway = await lab.fresh();
+  const browser = await lab.browser();
+  await browser.context.route("**/api/v1/setup", (route) => route.abort(), { times: 1 });
+  const root = new Desk(await browser.open(gateway.link));
+  await root.page.getByRole("heading", { name: "No answer yet" }).waitFor();
+  assert.match(await root.at("setup-problem").innerText(), /does not answer/);
+  await root.isAccessible();
+  await root.at("setup-again").click();
+  await root.at("setup-name").fill("root");
+  await root.at("new-password").fill(PASSWORD);
+  await root.at("setup-save").click();
+  await root.at("nav-people").waitFor();
+});
+
 promise("a user who must have a second factor is led to it and nowhere else", async (lab) => {
   const gateway = await lab.demo({ "sign_in.require_totp": "[user]" });
   const made = { name: "ada", role: "user", grants: ["playground"], password: PASSWORD };
