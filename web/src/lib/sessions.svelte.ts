@@ -23,6 +23,8 @@ export class LiveSessions {
   /** The error of the last fetch; `null` once one succeeds. */
   error = $state<unknown>(null);
   loaded = $state(false);
+  /** Whether `items` are only those of a status or a search: the filters may be others by now. */
+  filtered = $state(false);
   status = $state<Status[]>([]);
   search = $state("");
   limit = $state(100);
@@ -74,7 +76,10 @@ export class LiveSessions {
     const query = { status: this.status, q: this.search.trim(), limit: this.limit };
     return this.#list.ask(
       () => api.sessions(query),
-      (page) => this.#show(page),
+      (page) => {
+        this.#show(page);
+        this.filtered = query.status.length > 0 || query.q !== "";
+      },
       (error) => (this.error = error),
     );
   }

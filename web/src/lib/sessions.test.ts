@@ -158,6 +158,19 @@ test("a_search_overtakes_an_answer_under_way", async () => {
   expect(live.items.map(({ id }) => id)).toEqual(["web"]);
 });
 
+test("a_list_that_is_empty_says_of_which_filters", async () => {
+  await question(0).answer();
+  live.search = "web";
+  void live.refetch();
+  expect(live).toMatchObject({ loaded: true, filtered: false });
+  await question(1).answer();
+  live.search = "";
+  void live.refetch();
+  expect(live.filtered).toBe(true);
+  await question(2).answer();
+  expect(live.filtered).toBe(false);
+});
+
 test("what_happens_while_an_answer_is_under_way_is_fetched_behind_it", async () => {
   for (const id of ["x", "y", "z"]) {
     stream.emit("session", { session: { id, version: 1 } });
