@@ -7,7 +7,7 @@ import { takeSeat } from "./seats";
 /** Interval of refetching in any case, as a safety net under the event stream. */
 const REFETCH_MS = 10_000;
 /** Interval of refetching what no event reports: sessions of other gateways, and all of them on a page without a
- *  seat. */
+ *  stream. */
 const REFETCH_UNTOLD_MS = 1_000;
 /** Delay before a refetch, so that a burst of events costs one. */
 const SETTLE_MS = 250;
@@ -50,13 +50,13 @@ export class LiveSessions {
     document.addEventListener("visibilitychange", look);
     const net = setInterval(() => {
       if (document.visibilityState !== "visible") return;
-      // A stream refused by the gateway does not come back by itself, and a seat may be free by now.
-      if (this.#stream === null || this.#stream.readyState === EventSource.CLOSED) void this.#listen();
+      // A seat may be free by now.
+      if (!this.#isTold) void this.#listen();
       void this.#lookAround();
       if (!this.#list.underWay) void this.refetch();
     }, REFETCH_MS);
     const untold = setInterval(() => {
-      const some = this.nodes.length > 1 || this.#stream === null;
+      const some = this.nodes.length > 1 || !this.#isTold;
       if (some && document.visibilityState === "visible" && !this.#list.underWay) void this.refetch();
     }, REFETCH_UNTOLD_MS);
     return () => {
@@ -94,6 +94,11 @@ export class LiveSessions {
   isElsewhere(session: Session): boolean {
     const own = this.nodes.find((node) => node.own);
     return own !== undefined && session.node !== own.id;
+  }
+
+  /** Whether events come, or the browser asks for them by itself; it does not once the gateway refused a stream. */
+  get #isTold(): boolean {
+    return this.#stream !== null && this.#stream.readyState !== EventSource.CLOSED;
   }
 
   #show(page: api.SessionPage): void {

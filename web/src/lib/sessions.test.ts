@@ -14,7 +14,7 @@ interface Question {
 }
 
 let questions: Question[];
-let stream: { emit(type: string, data?: object): void };
+let stream: { emit(type: string, data?: object): void; refuse(): void };
 /** How many streams are open. */
 let streams: number;
 /** The gateways that share the list. */
@@ -38,7 +38,8 @@ class Stream extends EventTarget {
   constructor() {
     super();
     streams += 1;
-    stream = { emit: (type, data) => void this.dispatchEvent(new MessageEvent(type, { data: JSON.stringify(data) })) };
+    const emit = (type: string, data?: object) => void this.dispatchEvent(new MessageEvent(type, { data: JSON.stringify(data) }));
+    stream = { emit, refuse: () => ((this.readyState = Stream.CLOSED), emit("error")) };
   }
   close() {
     streams -= 1;
@@ -250,5 +251,20 @@ test("a_browser_that_cannot_count_its_pages_looks_every_second", async () => {
   await question(before).answer("s");
   await pass(1_000);
   expect(questions.length).toBe(before + 2);
+  one.stop();
+});
+
+test("a_list_whose_stream_the_gateway_refuses_looks_every_second", async () => {
+  stop();
+  nodes = ["a"];
+  const before = questions.length;
+  const one = lists(1);
+  await pass(0);
+  stream.refuse();
+  await question(before).answer("s");
+  await pass(1_000);
+  expect(questions.length).toBe(before + 2);
+  await question(before + 1).answer("s", "x");
+  expect(one.all[0]?.items.length).toBe(2);
   one.stop();
 });
