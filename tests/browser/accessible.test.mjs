@@ -211,6 +211,11 @@ promise("no barrier for a user who works in a terminal", async (lab) => {
   await walk.at(desk, "search in a terminal");
   await desk.page.keyboard.press("Escape");
   await desk.type("raw");
+  await desk.page.keyboard.press("Escape");
+  await desk.page.keyboard.insertText("]0;a title");
+  await desk.page.keyboard.press("Control+g");
+  await desk.at(`tab-${id}`).locator("em").waitFor();
+  await walk.at(desk, "a terminal with a title");
   await desk.page.evaluate(() => {
     const clipboardData = new DataTransfer();
     clipboardData.setData("text/plain", "one\ntwo\n");
@@ -247,6 +252,7 @@ promise("no barrier for a user who works in a terminal", async (lab) => {
   await walk.at(second, "session to be ended");
   await second.at("confirm-yes").click();
   await second.page.locator(`[data-testid=session-row][data-status=closed]`).waitFor();
+  await second.row(id).hover();
   await walk.at(second, "sessions");
   await second.row(id).getByTestId("session-why").click();
   await second.at("why").waitFor();
