@@ -125,6 +125,34 @@ promise("a password is changed by its owner, and the other browser is signed out
   await here.at("nav-account").waitFor();
 });
 
+promise("a list that is fetched anew tells how long ago as of then", async (lab) => {
+  const gateway = await lab.demo();
+  await gateway.change("POST", "/users", { name: "root", role: "admin", grants: [], password: PASSWORD });
+  const root = await signedIn(lab, gateway, "root", PASSWORD);
+  await root.at("nav-account").click();
+  const add = async (name) => {
+    await root.at("token-add").click();
+    await root.at("token-name").fill(name);
+    await root.at("token-all").check();
+    await root.at("token-save").click();
+    await root.at("token-done").click();
+  };
+  await add("early");
+  const early = root.page.locator("[data-testid=token-row][data-name=early]");
+  await early.waitFor();
+  await root.page.clock.setFixedTime(Date.now() + 2 * 3_600_000);
+  await add("late");
+  await until("the token of two hours ago", async () => /made 2 h ago/.test(await early.innerText()));
+
+  await root.page.clock.setFixedTime(Date.now());
+  await root.at("nav-people").click();
+  await row(root, "root").waitFor();
+  await root.page.clock.setFixedTime(Date.now() + 3 * 3_600_000);
+  await row(root, "root").getByTestId("person-change").click();
+  await root.at("person-save").click();
+  await until("the sign-in of three hours ago", async () => /3 h ago/.test(await row(root, "root").innerText()));
+});
+
 promise("a user whose role has changed has its views as soon as the page is looked at", async (lab) => {
   const gateway = await lab.demo();
   await gateway.change("POST", "/users", { name: "ada", role: "user", grants: ["playground"], password: PASSWORD });
