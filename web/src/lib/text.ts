@@ -48,3 +48,9 @@ export function ago(time: string | null, now: number): string {
 export function moment(time: string | null): string {
   return time === null ? "–" : new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
+
+/** Returns a moment of the day of `now` as its time, any other with its date. */
+export function timeOrMoment(time: string, now: number): string {
+  const then = new Date(time);
+  return then.toDateString() === new Date(now).toDateString() ? then.toLocaleTimeString() : moment(time);
+}

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { destinationOf, parseHandTyped } from "./destination";
 import { ALL_END_REASONS, explainCloseCode, explainEnd, explainOwnEnd, explainWatchedEnd } from "./reasons";
 import { CLOSE_CODES } from "./protocol";
-import { bytes, duration, plainTitle, TITLE_CHARACTERS } from "./text";
+import { bytes, duration, moment, plainTitle, timeOrMoment, TITLE_CHARACTERS } from "./text";
 
 describe("destinations", () => {
   test.each([
@@ -73,6 +73,12 @@ describe("text", () => {
   test("sizes_and_durations_read_well", () => {
     expect([bytes(0), bytes(999), bytes(1_250_000)]).toEqual(["0 B", "999 B", "1.3 MB"]);
     expect([duration(900), duration(62_000), duration(7_500_000)]).toEqual(["0 s", "1 m 02 s", "2 h 05 m"]);
+  });
+
+  test("a_moment_of_another_day_has_its_date", () => {
+    const [before, after] = [new Date(2026, 0, 1, 23, 59, 59), new Date(2026, 0, 2, 0, 0, 1)];
+    const told = [before, after].map((then) => timeOrMoment(then.toISOString(), after.getTime()));
+    expect(told).toEqual([moment(before.toISOString()), after.toLocaleTimeString()]);
   });
 });
 
