@@ -48,7 +48,7 @@ promise("a line typed while the gateway is away is shown and arrives once; sever
   const gateway = await lab.demo();
   const line = await lab.line(gateway);
   const desk = new Desk(await (await lab.browser()).open(line.through(gateway.link)));
-  await desk.openPlayground();
+  const id = await desk.openPlayground();
 
   await away(desk, line, "echo typed away\n");
   await desk.reads(/^typed away$/m);
@@ -56,6 +56,10 @@ promise("a line typed while the gateway is away is shown and arrives once; sever
   await desk.ask("echo done", /^done$/m);
   assert.equal((await desk.screen()).match(/^typed away$/gm).length, 1);
   await until("no word of the connection any more", async () => (await desk.at("pill").innerText()) === "");
+  await desk.at("nav-sessions").click();
+  await desk.at("terminal").waitFor({ state: "detached" });
+  await desk.at(`tab-${id}`).click();
+  assert.equal(await desk.at("pill").innerText(), "", "nor once it is in front again");
 
   await away(desk, line, "echo first\necho second\n");
   assert.match(await desk.at("lines").innerText(), /echo first\s+echo second/);
