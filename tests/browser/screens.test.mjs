@@ -106,8 +106,16 @@ promise("a watcher sees the owner's screen, and the owner sees the watcher's nam
   await ada.row(id).getByTestId("session-watch").click();
   await agree(owner, ada);
   await until("the watcher's name", async () => (await owner.at("watchers").innerText()) === "ada is watching");
-  // What a watcher types is not delivered.
+  // What a watcher types is not delivered, and of what they paste they are not asked.
   await ada.page.keyboard.press("q");
+  await ada.page.evaluate(() => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData("text/plain", "q\nq\n");
+    const keys = document.querySelector("[data-testid=terminal] .xterm-helper-textarea");
+    keys.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+    return new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+  });
+  assert.equal(await ada.at("lines-question").count(), 0);
   await owner.page.keyboard.press("ArrowRight");
   assert.match(await agree(owner, ada), /arrows move/);
   await owner.page.keyboard.press("q");

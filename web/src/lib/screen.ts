@@ -276,7 +276,8 @@ export class Screen {
     event.preventDefault();
     event.stopPropagation();
     const text = plainPaste(event.clipboardData?.getData("text/plain") ?? "");
-    if (text === "") return;
+    // Where input is off there is nothing to confirm.
+    if (text === "" || this.terminal.options.disableStdin === true) return;
     const paste = () => this.terminal.paste(text);
     if (this.pastesFreely || !asksFirst(text, this.terminal.modes.bracketedPasteMode)) return paste();
     this.#events.confirmPaste(linesOf(text), paste);
