@@ -27,7 +27,13 @@ export class Said {
   /** The message about input that was not delivered; empty for none. */
   unsent = $state("");
   waiting = $state.raw<Waiting | null>(null);
+  readonly #owns: boolean;
   #forgetting: ReturnType<typeof setTimeout> | undefined;
+
+  /** `owns`: whether this is the owner's page. */
+  constructor(owns: boolean) {
+    this.#owns = owns;
+  }
 
   readonly events: Pick<View, Event> = {
     prompt: (prompt) => (this.prompt = prompt),
@@ -59,9 +65,14 @@ export class Said {
     return this.control?.typing === false;
   }
 
+  /** Whether the gateway takes it from this page that somebody is there: the owner's, or that of who types. */
+  get hasSay(): boolean {
+    return this.#owns || this.control?.typing === true;
+  }
+
   /** Whether something asks or warns the user, who may be at another tab: some of it waits for a minute only. */
   get needs(): boolean {
-    const endsSoon = this.idleUntil !== null || this.lastsUntil !== null;
+    const endsSoon = this.hasSay && (this.idleUntil !== null || this.lastsUntil !== null);
     return this.prompt !== null || endsSoon || this.requests.length > 0 || this.waiting?.asked === true;
   }
 }

@@ -8,7 +8,7 @@ const HELD: Control = { turn: 1, typing: true, name: null, may: "none", input_of
 let said: Said;
 beforeEach(() => {
   vi.useFakeTimers();
-  said = new Said();
+  said = new Said(true);
 });
 afterEach(() => vi.useRealTimers());
 
@@ -39,6 +39,16 @@ describe("what is said of a session", () => {
     expect(said.needs).toBe(true);
     said.events.timeUp(null);
     said.events.requests([{ id: 1, name: "ada", ends_in_ms: 60_000 }]);
+    expect(said.needs).toBe(true);
+  });
+
+  test("a_warning_needs_no_watcher_but_who_types", () => {
+    said = new Said(false);
+    said.events.control({ ...HELD, typing: false });
+    said.events.idle(1_000);
+    said.events.timeUp(1_000);
+    expect(said.needs).toBe(false);
+    said.events.control({ ...HELD, turn: 2, name: "ada" });
     expect(said.needs).toBe(true);
   });
 });
