@@ -36,8 +36,8 @@ fn main() -> ExitCode {
 /// Starts logging to standard error; `RUST_LOG` filters it. Input that is not HTTP is not logged, since it is no error
 /// of the gateway's and anybody could fill the log with it.
 fn start_tracing(json: bool) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,russh=warn,actix_server=warn,actix_http=off"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn,actix_http=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
