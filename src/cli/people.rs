@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use crate::{
     config,
-    core::people::{Grant, Right, Role, USER_NAME, is_user_name},
+    core::people::{Grant, NotAGrant, Right, Role, USER_NAME, is_token_name, is_user_name},
 };
 
 /// The commands on users. A running gateway sees a change within a second.
@@ -45,7 +45,7 @@ pub struct AddUser {
     pub role: Role,
     /// A grant to open targets: a target's name, tag:NAME, * for the catalogue, adhoc:* for hosts typed by hand. May be
     /// repeated.
-    #[arg(long = "grant", value_name = "GRANT")]
+    #[arg(long = "grant", value_name = "GRANT", value_parser = grant)]
     pub grants: Vec<Grant>,
     /// A file whose first line is the password [default: ask for it].
     #[arg(long, value_name = "PATH")]
@@ -74,7 +74,7 @@ pub struct SetUser {
     #[arg(long, value_name = "ROLE", value_parser = role, group = "change")]
     pub role: Option<Role>,
     /// A grant; those given here replace all earlier ones. May be repeated.
-    #[arg(long = "grant", value_name = "GRANT", conflicts_with = "no_grants", group = "change")]
+    #[arg(long = "grant", value_name = "GRANT", value_parser = grant, conflicts_with = "no_grants", group = "change")]
     pub grants: Vec<Grant>,
     /// Remove all grants.
     #[arg(long, group = "change")]
@@ -131,8 +131,12 @@ fn new_name(name: &str) -> Result<String, &'static str> {
 }
 
 fn token_name(name: &str) -> Result<String, &'static str> {
-    let is_allowed = (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-    if is_allowed { Ok(name.to_owned()) } else { Err("1 to 64 characters, no control characters") }
+    if is_token_name(name) { Ok(name.to_owned()) } else { Err("1 … 64 visible characters") }
+}
+
+/// Parses a grant whose every letter can be seen.
+fn grant(text: &str) -> Result<Grant, NotAGrant> {
+    text.parse::<Grant>().and_then(|grant| if grant.is_visible() { Ok(grant) } else { Err(NotAGrant) })
 }
 
 /// Parses the lifetime of a token, which may be given in days as well.
@@ -170,6 +174,14 @@ mod tests {
             assert!(help_of_scopes().contains(right.as_str()), "{right}");
         }
         assert!(super::right("own").is_err_and(|told| told.ends_with("trust, control")));
+    }
+
+    #[test]
+    fn what_hides_letters_is_no_name_of_a_token_and_no_grant() {
+        assert_eq!(token_name("nightly backup"), Ok("nightly backup".to_owned()));
+        assert!(token_name("backup\u{202e}").is_err());
+        assert_eq!(grant("tag:prod"), Ok(Grant::Tag("prod".to_owned())));
+        assert_eq!(grant("tag:\u{202e}prod"), Err(NotAGrant));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::{
     audit::ANONYMOUS,
     record::{NotAWord, UtcMicros, words},
     target::{self, is_name},
+    visible::is_visible,
 };
 
 /// A user's credentials beside the password.
@@ -162,6 +163,13 @@ pub enum Grant {
 #[error("a grant is a target's name, `tag:NAME`, `*` for the whole catalogue, or `adhoc:*` for hosts typed by hand")]
 pub struct NotAGrant;
 
+impl Grant {
+    /// Whether a person sees every letter of it. The records may hold one that hides some, given by an earlier release.
+    pub fn is_visible(&self) -> bool {
+        self.to_string().chars().all(is_visible)
+    }
+}
+
 impl FromStr for Grant {
     type Err = NotAGrant;
 
@@ -216,6 +224,11 @@ pub fn is_user_name(name: &str) -> bool {
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'@');
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     begins && name.len() <= 64 && name.bytes().all(letters) && ![ADMIN, ANONYMOUS].contains(&name)
+}
+
+/// Whether a token may have this name: 1 … 64 visible characters.
+pub fn is_token_name(name: &str) -> bool {
+    (1..=64).contains(&name.chars().count()) && name.chars().all(is_visible)
 }
 
 /// A user.

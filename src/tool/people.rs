@@ -25,6 +25,7 @@ use crate::{
         record::{UtcMicros, micros},
         rfc3339::Rfc3339,
         target::each_once,
+        visible::made_visible,
     },
     data_dir,
     store::{
@@ -33,8 +34,14 @@ use crate::{
     },
 };
 
+#[cfg(test)]
+mod tests;
+
 /// The longest line that is read as a password, in bytes.
 const MAX_LINE_BYTES: u64 = 8 * 1_024;
+
+/// The most characters shown of a token's name or a grant.
+const MAX_CHARS_SHOWN: usize = 72;
 
 /// Text before the reason why the store cannot be opened.
 const UNOPENED: &str = "the store of users cannot be opened";
@@ -302,8 +309,8 @@ fn list_tokens(directory: &Directory) -> anyhow::Result<Report> {
     for token in directory.tokens.values() {
         let [expires, used] =
             [token.expires_at, token.last_used_at].map(|at| at.map_or_else(|| "never".to_owned(), minute));
-        let scopes = scopes(token);
-        write!(text, "\n{:<16} {:<24} {:<24} {expires:<20} {used:<20}  {scopes}", token.id, token.user, token.name)?;
+        let (name, scopes) = (made_visible(&token.name, MAX_CHARS_SHOWN), scopes(token));
+        write!(text, "\n{:<16} {:<24} {name:<24} {expires:<20} {used:<20}  {scopes}", token.id, token.user)?;
     }
     let tokens = directory.tokens.values().map(|token| {
         let (expires, used) = (token.expires_at.map(Rfc3339), token.last_used_at.map(Rfc3339));
@@ -319,7 +326,7 @@ fn opens(user: &User) -> String {
     if user.role == Role::Admin {
         return "everything".to_owned();
     }
-    let grants: Vec<_> = user.grants.iter().map(ToString::to_string).collect();
+    let grants: Vec<_> = user.grants.iter().map(|grant| made_visible(&grant.to_string(), MAX_CHARS_SHOWN)).collect();
     if grants.is_empty() { "nothing by a grant".to_owned() } else { grants.join(" ") }
 }
 

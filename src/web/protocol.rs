@@ -46,9 +46,10 @@ pub enum BrowserFrame {
         /// The end of the output it has; `null` for a new screen.
         #[serde(default)]
         output_offset: Option<u64>,
-        /// The end of the input it has sent; `null` for a new page. The answer says how much was taken.
-        #[serde(default)]
-        input_offset: Option<u64>,
+        /// The end of the input it has sent; `null` for a new page. Only its form counts: the answer says how much was
+        /// taken.
+        #[serde(rename = "input_offset", default)]
+        _input_offset: Option<u64>,
         /// Whether it supports pictures: bytes that draw a screen and count in no offset.
         #[serde(default)]
         screen: bool,

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     core::{
         audit::Action,
-        people::{Directory, Right, Rights, TOKEN_PREFIX, Token, token_digest},
+        people::{Directory, Right, Rights, TOKEN_PREFIX, Token, is_token_name, token_digest},
         record::UtcMicros,
         target::each_once,
     },
@@ -27,8 +27,6 @@ use crate::{
 
 /// The most tokens of one user.
 const MAX_TOKENS: usize = 100;
-
-const NAME_CHARS: usize = 64;
 
 /// The longest life of a token in seconds: ten years.
 const LONGEST_LIFE: u64 = 10 * 365 * 24 * 60 * 60;
@@ -76,8 +74,8 @@ pub async fn create(
     let caller = caller.recheck(&state, None)?;
     caller.need_all_of_owner()?;
     let NewToken { name, scopes, expires_in } = body.into_inner();
-    if !(1..=NAME_CHARS).contains(&name.chars().count()) || name.chars().any(char::is_control) {
-        return Err(Problem::bad_request(format!("name must be 1 to {NAME_CHARS} characters, no control characters.")));
+    if !is_token_name(&name) {
+        return Err(Problem::bad_request("name must be 1 … 64 visible characters."));
     }
     if let Some(scopes) = &scopes {
         let wanted = Rights::from_iter(scopes.iter().copied());

@@ -227,8 +227,11 @@ pub fn check_name(name: &str) -> Result<(), Problem> {
     if is_user_name(name) { Ok(()) } else { Err(wrong()) }
 }
 
-/// Returns the grants, each once; refuses too many.
+/// Returns the grants, each once; refuses too many, and one that hides letters.
 fn checked_grants(grants: Vec<Grant>) -> Result<Vec<Grant>, Problem> {
+    if !grants.iter().all(Grant::is_visible) {
+        return Err(Problem::bad_request("A tag in grants must be 1 … 64 visible characters, without spaces."));
+    }
     let many = || Problem::bad_request(format!("A user has {MAX_GRANTS} grants at most; use tags."));
     if grants.len() <= MAX_GRANTS { Ok(each_once(grants)) } else { Err(many()) }
 }

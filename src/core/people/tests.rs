@@ -68,6 +68,23 @@ fn a_grant_reads_as_it_is_written() {
 }
 
 #[test]
+fn a_name_or_a_grant_that_hides_letters_is_told_from_others() {
+    for text in ["*", "adhoc:*", "tag:größe", "web-1"] {
+        assert!(text.parse::<Grant>().unwrap().is_visible(), "{text}");
+    }
+    for name in ["ci", "a scraper, größer", &"ü".repeat(64)] {
+        assert!(is_token_name(name), "{name}");
+    }
+    for hidden in ["\u{202e}", "\u{200b}", "\u{ad}", "\u{e0041}"] {
+        assert!(!format!("tag:a{hidden}b").parse::<Grant>().unwrap().is_visible(), "{hidden:?}");
+        assert!(!is_token_name(&format!("a{hidden}b")), "{hidden:?}");
+    }
+    for name in ["", "a\n", &"x".repeat(65)] {
+        assert!(!is_token_name(name), "{name:?}");
+    }
+}
+
+#[test]
 fn a_user_name_is_short_lower_case_and_neither_the_admins_nor_nobodys() {
     for name in ["ada", "a", "7", "ada.lovelace@example.org", &"x".repeat(64)] {
         assert!(is_user_name(name), "{name}");
