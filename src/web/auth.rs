@@ -119,6 +119,16 @@ impl Caller {
         right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)
     }
 
+    /// As [`Self::recheck`], after the store was read again: for a caller whose act had to wait, for others or until it
+    /// was audited.
+    ///
+    /// # Errors
+    /// As [`Self::recheck`], and 503 if the store does not answer.
+    pub async fn recheck_anew(&self, state: &State, right: Option<Right>) -> Result<Self, Problem> {
+        state.gateway.people().refresh().await?;
+        self.recheck(state, right)
+    }
+
     /// Returns their role.
     pub fn role(&self) -> Role {
         self.access.role

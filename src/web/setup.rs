@@ -22,7 +22,7 @@ use super::{
 use crate::{
     core::{
         audit::{ANONYMOUS, Action, Deed},
-        people::{How, Invitation, Role, User, stamp, token_digest},
+        people::{How, Invitation, Right, Role, User, stamp, token_digest},
     },
     store::people::Change,
 };
@@ -196,6 +196,7 @@ pub async fn link(
     let visitor = Visitor::of(&request, &state, &caller);
     let deed = visitor.did(Action::UserLink, &before.name, "To set their password, once, within a day.");
     state.gateway.audit().record(deed).await?;
+    caller.recheck_anew(&state, Some(Right::Manage)).await?;
     let user = User { invitation: Some(invitation), changed_at: before.next_change(now), ..before.clone() };
     if !state.gateway.people().change(Change::Replace(user, before.changed_at)).await? {
         return Err(users::changed_meanwhile(&before.name));

@@ -134,8 +134,8 @@ pub async fn create(
         Some(auth) => sealed(&state, &public, auth).await?,
         None => Auth::PROMPT,
     };
-    let caller = caller.recheck(&state, Some(Right::Manage))?;
     let _alone = state.managing.lock().await;
+    let caller = caller.recheck_anew(&state, Some(Right::Manage)).await?;
     let name = public.name.clone();
     if configured_as(&state, &name).is_some() {
         return Err(Problem::exists(format!("{name} is a target of the configuration. Take another name.")));
@@ -190,8 +190,8 @@ pub async fn change(
             )));
         }
     };
-    let caller = caller.recheck(&state, Some(Right::Manage))?;
     let _alone = state.managing.lock().await;
+    let caller = caller.recheck_anew(&state, Some(Right::Manage)).await?;
     let changed = || Problem::conflict(format!("{name} was changed at the same moment. Check it, and try again."));
     if let Some(seen) = changed_at {
         let seen: Rfc3339 = seen.parse().map_err(|_| {
@@ -221,6 +221,7 @@ pub async fn remove(
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let _alone = state.managing.lock().await;
+    let caller = caller.recheck_anew(&state, Some(Right::Manage)).await?;
     let target = find(&state, &name)?;
     if let Some(needed) = ways(&state.settings, &state.gateway.people().directory()).need(&name) {
         return Err(Problem::conflict(format!("{name} {needed}. Give these another way, or remove them, first.")));

@@ -110,6 +110,8 @@ pub async fn create(
         .audit()
         .record(visitor.did(Action::TokenCreate, &token.id, &format!("Named {:?}.", token.name)))
         .await?;
+    // The token of a user who was removed meanwhile would be good for the next user of that name.
+    caller.recheck_anew(&state, None).await?;
     people.change(Change::AddToken(token.clone())).await?;
     let mut made = json!(view(&token, &people.directory(), &Seen::default()));
     if let Some(fields) = made.as_object_mut() {
@@ -137,6 +139,7 @@ pub async fn remove(
     let detail = format!("Of {}.", owner.unwrap_or_default());
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::TokenRevoke, &*id, &detail)).await?;
+    caller.recheck_anew(&state, (!is_own).then_some(Right::Manage)).await?;
     people.change(Change::RemoveToken(id.into_inner())).await?;
     Ok(HttpResponse::NoContent().finish())
 }

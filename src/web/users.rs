@@ -120,8 +120,7 @@ pub async fn change(
         None => None,
     };
     let _alone = state.managing.lock().await;
-    state.gateway.people().refresh().await?;
-    let caller = caller.recheck(&state, Some(Right::Manage))?;
+    let caller = caller.recheck_anew(&state, Some(Right::Manage)).await?;
     let before = find(&state, &name)?;
     let (role, grants) = (role.unwrap_or(before.role), grants.unwrap_or_else(|| before.grants.clone()));
     let disabled = disabled.unwrap_or(before.disabled);
@@ -158,9 +157,7 @@ pub async fn remove(
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let _alone = state.managing.lock().await;
-    state.gateway.people().refresh().await?;
-    // The caller may have been removed while this waited for the lock.
-    let caller = caller.recheck(&state, Some(Right::Manage))?;
+    let caller = caller.recheck_anew(&state, Some(Right::Manage)).await?;
     let user = find(&state, &name)?;
     keep_an_admin(&state, &user, false)?;
     let visitor = Visitor::of(&request, &state, &caller);

@@ -199,3 +199,24 @@ async fn a_token_with_scopes_makes_nobody_more_than_itself_and_lets_nobody_in() 
         assert_eq!(ask_with(&state, whole).await.status().as_u16(), 503, "{method} {path} {body}");
     }
 }
+
+#[actix_rt::test]
+async fn who_loses_a_right_while_a_change_waits_changes_nothing() {
+    let target = serde_json::json!({ "name": "web-9", "host": "web-9.internal", "username": "deploy" });
+    for (method, path, body) in [
+        (Method::POST, "/api/v1/targets", Some(target)),
+        (Method::DELETE, "/api/v1/targets/web-9", None),
+        (Method::POST, "/api/v1/users/viewer/link", None),
+        (Method::POST, "/api/v1/tokens", Some(serde_json::json!({ "name": "ci" }))),
+        (Method::DELETE, "/api/v1/tokens/whole", None),
+    ] {
+        let team = Arc::new(Team::with_deputy());
+        let state = with_team(settings(), team.clone());
+        let request = to(method.clone(), path).cookie(signed_in_as(&state, "deputy"));
+        let request = body.into_iter().fold(request, |request, body| request.set_json(body));
+        // The gateway has not read it yet: the caller is let in.
+        team.loses_deputy();
+        let told = problem(ask_with(&state, request.insert_header(("origin", ORIGIN))).await).await;
+        assert_eq!(told["status"], 401, "{method} {path} {told}");
+    }
+}
