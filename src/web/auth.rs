@@ -25,7 +25,7 @@ use super::{
 use crate::{
     actor::sign_ins::SignedIn,
     core::{
-        people::{Directory, Right, Rights, Role, SignIn, TargetAccess, Token},
+        people::{Directory, Right, Rights, Role, SignIn, TargetAccess, Token, User},
         record::{Record, UtcMicros, micros},
     },
     store::StoreError,
@@ -98,9 +98,14 @@ impl Caller {
         Some(Self { user, via, access, rights, since })
     }
 
-    /// Returns the same caller as of now; `None` once they are no longer signed in. A stream calls this while it lasts,
-    /// which counts as use of the cookie.
+    /// Returns the same caller as of now; `None` once they are no longer signed in, or must have a second factor that
+    /// they lack. A stream calls this while it lasts, which counts as use of the cookie.
     pub fn now(&self, state: &State) -> Option<Self> {
+        self.begun(state).filter(|caller| !caller.must_enrol(state))
+    }
+
+    /// Returns the same caller as of now, whether or not they have the second factor that their role requires.
+    fn begun(&self, state: &State) -> Option<Self> {
         let directory = state.gateway.people().directory();
         match &self.via {
             Via::Gateway => Some(self.clone()),
@@ -113,10 +118,14 @@ impl Caller {
     /// Returns the same caller as of now, once their request's body has arrived, which may take long.
     ///
     /// # Errors
-    /// 401 once they are no longer signed in, 403 if they lack `right`.
+    /// 401 once they are no longer signed in, 403 if they lack `right`, or the second factor without which none counts.
     pub fn recheck(&self, state: &State, right: Option<Right>) -> Result<Self, Problem> {
-        let caller = self.now(state).ok_or_else(Problem::not_signed_in)?;
-        right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)
+        let caller = self.begun(state).ok_or_else(Problem::not_signed_in)?;
+        let Some(right) = right else { return Ok(caller) };
+        if caller.must_enrol(state) {
+            return Err(Problem::second_factor_required());
+        }
+        caller.need(right).map(|()| caller)
     }
 
     /// As [`Self::recheck`], after the store was read again: for a caller whose act had to wait, for others or until it
@@ -164,20 +173,18 @@ impl Caller {
         )))
     }
 
-    /// Whether they signed in by a password alone although their role requires a second factor. Programs are exempt.
+    /// Whether they signed in by a password alone although the role that they have by now requires a second factor.
+    /// Programs are exempt.
     pub fn must_enrol(&self, state: &State) -> bool {
         let directory = state.gateway.people().directory();
         // A provider checks a second factor itself.
-        let lacks = directory
-            .users
-            .get(&*self.user)
-            .is_some_and(|user| user.second_factor.is_none() && user.identity.is_none());
-        let asked = match self.via {
-            Via::Cookie(..) => state.settings.require_totp.contains(&self.role()),
+        let lacks = |user: &User| user.second_factor.is_none() && user.identity.is_none();
+        let asked = |user: &User| match self.via {
+            Via::Cookie(..) => state.settings.require_totp.contains(&user.role),
             // A proxy checks a second factor itself.
             Via::Gateway | Via::Token(_) | Via::Header => false,
         };
-        asked && lacks
+        directory.users.get(&*self.user).is_some_and(|user| asked(user) && lacks(user))
     }
 
     /// Whether this session is their own, and not that of an earlier user of the same name.
@@ -329,6 +336,7 @@ mod tests {
     use actix_web::{ResponseError, cookie::Cookie, http::header::AUTHORIZATION, test::TestRequest, web};
 
     use super::*;
+    use crate::core::people::token_digest;
     use crate::web::{
         fixture::{START, TOKEN, caller, cookie_of, record, settings, state_with},
         state::Settings,
@@ -366,5 +374,18 @@ mod tests {
         assert_eq!(admitted(&state, Proof::Whole, by_cookie(ADMIN)).await, 200);
         assert_eq!(admitted(&state, Proof::Whole, by_token(TOKEN)).await, 200);
         assert_eq!(admitted(&state, Proof::Whole, by_token("pgt_observe")).await, 200);
+    }
+
+    #[actix_rt::test]
+    async fn a_stream_ends_for_who_lacks_a_second_factor_by_now() {
+        let state = state_with(Settings { require_totp: vec![Role::Operator], ..settings() });
+        let (operator, viewer) = (caller(&state, "operator").0, caller(&state, "viewer").0);
+        assert!(operator.now(&state).is_none() && viewer.now(&state).is_some());
+        let status =
+            |right| operator.recheck(&state, right).map_or_else(|problem| problem.status_code().as_u16(), |_| 200);
+        assert_eq!((status(None), status(Some(Right::Observe))), (200, 403), "they may still turn one on");
+        let directory = state.gateway.people().directory();
+        let program = by_token(&state, &directory, &token_digest("pgt_whole")).unwrap();
+        assert!(program.now(&state).is_some());
     }
 }

@@ -69,6 +69,9 @@ impl TerminalAccess {
         if self.is_own {
             return Some("it is your own session: open it to type".to_owned());
         }
+        if self.caller.must_enrol(&self.state) {
+            return Some(factorless(user));
+        }
         let Some(caller) = self.caller.now(&self.state) else { return Some(format!("{user} is no longer signed in")) };
         let lacking = [Right::Watch, Right::Open, Right::Control].into_iter().find(|right| !caller.has(*right));
         match lacking {
@@ -237,6 +240,9 @@ impl TerminalAccess {
             if !self.is_own && !directory.access(user).is_some_and(|access| access.role.rights().has(Right::Watch)) {
                 return format!("{user} may no longer look on");
             }
+            if !self.is_own && self.caller.must_enrol(&self.state) {
+                return factorless(user);
+            }
             if changes.changed().await.is_err() {
                 // The gateway outlives its sockets.
                 std::future::pending::<()>().await;
@@ -245,11 +251,17 @@ impl TerminalAccess {
     }
 }
 
+fn factorless(user: &str) -> String {
+    format!("{user} must turn on a second factor first")
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::core::{
-        people::token_digest,
+        people::{Role, token_digest},
         record::{UtcMicros, micros},
     };
     use crate::web::{
@@ -258,6 +270,8 @@ mod tests {
         secret,
         state::Settings,
     };
+
+    const FACTORLESS: &str = "operator must turn on a second factor first";
 
     thread_local! {
         static BEGAN: tokio::time::Instant = tokio::time::Instant::now();
@@ -289,6 +303,18 @@ mod tests {
             assert!(lost(caller, "operator").await.is_err(), "a shell of one's own goes on");
         }
         assert!(lost(&endless, "ada").await.is_err());
+    }
+
+    #[actix_rt::test]
+    async fn who_must_have_a_second_factor_looks_on_no_longer_without_and_keeps_their_own_shell() {
+        let state = state_with(Settings { require_totp: vec![Role::Operator], ..settings() });
+        let access = |owner: &str| {
+            let record = Record { username: owner.to_owned(), ..record() };
+            TerminalAccess::new(state.clone(), caller(&state, "operator").0, Some(&record))
+        };
+        let why = access("ada").lost().now_or_never();
+        assert_eq!((why.as_deref(), access("ada").unfit().as_deref()), (Some(FACTORLESS), Some(FACTORLESS)));
+        assert_eq!(access("operator").lost().now_or_never(), None);
     }
 
     #[actix_rt::test]
