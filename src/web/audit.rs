@@ -113,12 +113,19 @@ impl Visitor {
         Deed::done(action, &self.user, self.client_ip, subject, detail)
     }
 
-    /// Records the outcome of their request for a session on `target`.
-    pub fn opens(&self, gateway: &Gateway, target: &str, opened: &Result<Record, GatewayError>) {
+    /// Records the outcome of their request for a session on `target`, and refusals within limits.
+    pub fn opens(&self, state: &State, target: &str, opened: &Result<Record, GatewayError>) {
         let action = Action::SessionOpen;
-        gateway.audit().note(match opened {
+        state.gateway.audit().note(match opened {
             Ok(record) => self.did(action, target, &format!("Opened session {}.", record.id)),
-            Err(error) => Deed::refused(action, &self.user, self.client_ip, target, &error.to_string()),
+            Err(error) => {
+                let Some(untold) = state.refused_opens.tells(state.now(), &self.user) else { return };
+                let detail = match untold {
+                    0 => error.to_string(),
+                    more => format!("{error} {more} such refusals before this one are not told."),
+                };
+                Deed::refused(action, &self.user, self.client_ip, target, &detail)
+            }
         });
     }
 
@@ -196,12 +203,24 @@ mod tests {
     }
 
     #[actix_rt::test]
+    async fn who_is_refused_without_end_does_not_fill_the_audit_log() {
+        let state = state_with(settings());
+        let visitor = |user: &str| Visitor { user: user.into(), client_ip: [192, 0, 2, 7].into() };
+        for _ in 0..1_000 {
+            visitor("bob").opens(&state, "web-1", &Err(GatewayError::TooManyOfUser { max: 50 }));
+        }
+        state.gateway.audit().record(visitor("ada").did(Action::StoreSweep, "", "Told by a test.")).await.unwrap();
+        let page = state.gateway.audit().list(parse("").unwrap()).await.unwrap();
+        assert_eq!(page.entries.len(), 11);
+    }
+
+    #[actix_rt::test]
     async fn what_somebody_sees_and_opens_is_noted_beside_what_is_recorded() {
         let state = state_with(settings());
         let visitor = |user: &str| Visitor { user: user.into(), client_ip: [192, 0, 2, 7].into() };
         let (gateway, seen) = (&state.gateway, record());
         visitor("eve").looks_at(gateway, Action::SessionAttach, &seen);
-        visitor("bob").opens(gateway, "web-1", &Err(GatewayError::NotReady));
+        visitor("bob").opens(&state, "web-1", &Err(GatewayError::NotReady));
         gateway.audit().record(visitor("bob").did(Action::StoreSweep, "", "Told by a test.")).await.unwrap();
         let page = gateway.audit().list(parse("").unwrap()).await.unwrap();
         let told: Vec<_> = page.entries.iter().rev().map(|entry| (&*entry.deed.actor, entry.deed.outcome)).collect();

@@ -87,6 +87,8 @@ mod process;
 mod protocol;
 /// `GET /api/v1/sessions/{id}/recording`.
 mod recording;
+/// Limits on the audit entries about refused opens.
+mod refused_opens;
 /// A limit on the rate of a browser's resizes.
 mod resizes;
 /// The route table.

@@ -98,12 +98,11 @@ pub async fn create(
                       you; ask for what you need often to be added to the targets, which are not counted.";
         return Err(Problem::too_many(detail, wait.as_secs() + 1));
     }
-    let gateway = state.gateway.clone();
     // A task of its own: it is audited even if the client disconnects first.
     let opening = actix_web::rt::spawn(async move {
         let target = open.target.clone();
-        let opened = gateway.open(open).await;
-        visitor.opens(&gateway, &target, &opened);
+        let opened = state.gateway.open(open).await;
+        visitor.opens(&state, &target, &opened);
         opened
     });
     let record = opening.await.map_err(|_| Problem::internal())??;

@@ -21,6 +21,7 @@ use super::{
     links::Links,
     oidc::UnderWay,
     pages::Pages,
+    refused_opens::RefusedOpens,
     secret::{self, Digest},
     throttle::Throttle,
 };
@@ -83,6 +84,9 @@ pub(super) const MAX_ATTACHES: u32 = 60;
 
 /// The window in which they are counted.
 pub(super) const ATTACH_WINDOW: Duration = Duration::from_secs(10);
+
+/// Tokens made and revoked per user and minute: more than a person or a script needs, too few to fill the audit log.
+const MAX_TOKEN_CHANGES: u32 = 60;
 
 /// Password checks at once.
 const MAX_COMPARISONS: usize = 2;
@@ -227,10 +231,14 @@ pub struct State {
     pub trials: Throttle<str>,
     /// Attaches of each user to each session.
     pub attaches: Throttle<str>,
+    /// Users who made or revoked tokens.
+    pub token_changes: Throttle<str>,
     /// Places outside of the catalogue that each user dialled.
     pub(super) dial_limit: DialLimit,
     /// Refused origins that were audited lately.
     pub(super) foreign: Foreign,
+    /// Refused opens that were audited lately.
+    pub(super) refused_opens: RefusedOpens,
     /// Held while users and targets are changed, so that each change is checked against the result of the one before.
     pub managing: Mutex<()>,
     /// One permit per running password check: each takes 19 MiB and a core for a while.
@@ -260,8 +268,10 @@ impl State {
             under_way: UnderWay::default(),
             trials: Throttle::new(MAX_TRIALS),
             attaches: Throttle::within(ATTACH_WINDOW, MAX_ATTACHES),
+            token_changes: Throttle::new(MAX_TOKEN_CHANGES),
             dial_limit: DialLimit::default(),
             foreign: Foreign::default(),
+            refused_opens: RefusedOpens::default(),
             managing: Mutex::default(),
             comparing: Semaphore::new(MAX_COMPARISONS),
             pages: Pages::default(),

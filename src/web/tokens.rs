@@ -104,6 +104,7 @@ pub async fn create(
         expires_at,
         last_used_at: None,
     };
+    count_change(&state, &caller)?;
     let visitor = Visitor::of(&request, &state, &caller);
     state
         .gateway
@@ -136,12 +137,26 @@ pub async fn remove(
     if is_own {
         caller.need_all_of_owner()?;
     }
+    count_change(&state, &caller)?;
     let detail = format!("Of {}.", owner.unwrap_or_default());
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::TokenRevoke, &*id, &detail)).await?;
     caller.recheck_anew(&state, (!is_own).then_some(Right::Manage)).await?;
     people.change(Change::RemoveToken(id.into_inner())).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// Counts a change, which the audit log is told of.
+///
+/// # Errors
+/// 429 after too many of one user.
+fn count_change(state: &State, caller: &Caller) -> Result<(), Problem> {
+    if let Some(wait) = state.token_changes.wait(state.now(), &caller.user) {
+        let detail = "You made or revoked tokens too often within a minute. Wait a moment.";
+        return Err(Problem::too_many(detail, wait.as_secs() + 1));
+    }
+    state.token_changes.note(state.now(), &caller.user);
+    Ok(())
 }
 
 /// Reads a life as `90d`, `12h`, `30m` or `45s`, and returns its end.

@@ -220,3 +220,21 @@ async fn who_loses_a_right_while_a_change_waits_changes_nothing() {
         assert_eq!(told["status"], 401, "{method} {path} {told}");
     }
 }
+
+#[actix_rt::test]
+async fn one_user_changes_tokens_sixty_times_a_minute() {
+    let state = administered(settings());
+    let changes = async |who: &str, method: Method, path: &str| {
+        let request = to(method, path).cookie(signed_in_as(&state, who)).insert_header(("origin", ORIGIN));
+        let told = problem(ask_with(&state, request.set_json(serde_json::json!({ "name": "ci" }))).await).await;
+        told["status"].as_u64()
+    };
+    for _ in 1..60 {
+        state.token_changes.note(state.now(), "operator");
+    }
+    // The store of these tests is down: an allowed change gets no further than 503.
+    assert_eq!(changes("operator", Method::DELETE, "/api/v1/tokens/whole").await, Some(503));
+    assert_eq!(changes("operator", Method::DELETE, "/api/v1/tokens/whole").await, Some(429));
+    assert_eq!(changes("operator", Method::POST, "/api/v1/tokens").await, Some(429));
+    assert_eq!(changes("user", Method::POST, "/api/v1/tokens").await, Some(503));
+}
