@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde_json::json;
 use tokio::task::coop::consume_budget;
 
@@ -20,15 +21,21 @@ use crate::{
     },
 };
 
+/// What of the output is shown to a terminal.
+mod drawing;
+
+use drawing::Drawing;
+
 /// Bytes at the end of a recording in which the last event is searched.
 const END: u64 = 256 * 1024;
 
 /// Time between two drawings of the progress line.
 const REDRAW: Duration = Duration::from_millis(250);
 
-/// Control sequences that reset a terminal to what a shell expects: the main screen, no scroll region, cursor on, plain
-/// letters (ECMA-48, xterm's control sequences).
-const RESET: &str = "\x1b[?1049l\x1b[r\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?2004l\x1b[0m\x1b[999;1H\r\n";
+/// Control sequences that reset a terminal to what a shell expects: the main screen, no scroll region, cursor on, lines
+/// that wrap, nothing inserted, ASCII, plain letters (ECMA-48, xterm's control sequences). What [`Drawing`] leaves out
+/// needs no reset.
+const RESET: &str = "\x1b[?1049l\x1b[r\x1b[?25h\x1b[?6l\x1b[?7h\x1b[4l\x0f\x1b(B\x1b)B\x1b[0m\x1b[999;1H\r\n";
 
 /// Width of the bar in cells.
 const WIDTH: usize = 24;
@@ -117,6 +124,33 @@ struct Player {
     due: Duration,
     drawn: Duration,
     line: Line,
+    /// The output as far as it is shown; `None` where no terminal shows it: then it is passed on as it is.
+    drawing: Option<Drawing>,
+    /// `None` where no terminal shows it, or none is typed at.
+    unheard: Option<Unheard>,
+}
+
+/// A terminal at which nothing that is typed, or that it answers by itself, is shown, or left for the shell behind. It
+/// sends signals as ever. Dropped, it is what it was.
+struct Unheard(Termios);
+
+impl Unheard {
+    /// `None` if standard input is no terminal.
+    fn new() -> Option<Self> {
+        let stdin = io::stdin();
+        let before = tcgetattr(&stdin).ok()?;
+        let mut unheard = before.clone();
+        unheard.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON);
+        tcsetattr(&stdin, OptionalActions::Now, &unheard).ok()?;
+        Some(Self(before))
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        // The terminal may be gone.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
+    }
 }
 
 /// The place of the progress line.
@@ -147,7 +181,10 @@ impl Player {
         let from = moment(options.from);
         let (speed, idle) = (options.speed, options.idle.map(moment));
         let now = (ctx.clock)();
-        Self { speed, idle, from, total, clock: ctx.clock, at: from, due: now, drawn: Duration::ZERO, line }
+        let (clock, drawn) = (ctx.clock, Duration::ZERO);
+        let shown = matches!(line, Line::Below | Line::Title);
+        let (drawing, unheard) = (shown.then(Drawing::default), shown.then(Unheard::new).flatten());
+        Self { speed, idle, from, total, clock, at: from, due: now, drawn, line, drawing, unheard }
     }
 
     /// Waits until an event is due and shows it. The future may be dropped while it waits.
@@ -168,7 +205,10 @@ impl Player {
             (self.at, self.due) = (at, due);
         }
         if code.starts_with(Code::Output.letter()) {
-            show(text.as_bytes())?;
+            match &mut self.drawing {
+                Some(drawing) => show(drawing.of(text).as_bytes())?,
+                None => show(text.as_bytes())?,
+            }
         }
         Ok(())
     }
@@ -188,7 +228,9 @@ impl Player {
         }
     }
 
-    fn finish(&self) {
+    fn finish(mut self) {
+        // First, so that what is typed once the terminal is reset is for the shell.
+        drop(self.unheard.take());
         // The terminal may be gone.
         let _ = match self.line {
             Line::Below | Line::Title => show(RESET.as_bytes()),

@@ -83,6 +83,28 @@ fn a_replay_in_a_terminal_says_how_far_it_is_and_leaves_the_terminal_as_it_was()
 }
 
 #[test]
+fn a_hostile_recording_draws_on_the_terminal_and_leaves_nothing_for_the_shell_behind() {
+    let sshd = sshd!(Options::default());
+    let gateway = Gateway::start(Home::with_sshd(&sshd));
+    let home = &gateway.home;
+    let hostile = "\x1b]52;c;cm0gLXJmIH4K\x07\x1b[c\x1b[6n\x1b]11;?\x07\x1b[?1004;1006h";
+    let events = [json!([0.01, "o", format!("drawn{hostile} and-on\r\n")]), json!([2.0, "o", "the end\r\n"])];
+    let header = json!({"version": 2, "width": 80, "height": 24});
+    let path = home.config().with_file_name("hostile.cast");
+    fs::write(&path, format!("{header}\n{}\n{}\n", events[0], events[1])).unwrap();
+    let page = shell(&gateway, 30);
+    page.types(format!("{}\r", replay(home, &path)));
+    page.sees("drawn and-on\r\n");
+    // As what a terminal answers by itself.
+    page.types("echo not-\"for-the-shell\"\r");
+    page.sees(UNDONE);
+    page.runs("echo back-again", "back-again");
+    let shown = String::from_utf8_lossy(&page.heard().output).into_owned();
+    assert!(!shown.contains("for-the-shell") && !shown.contains("\x1b]52"), "{shown}");
+    page.runs("stty -a | grep -c ' echo '", "1");
+}
+
+#[test]
 fn a_replay_ends_by_a_ctrl_c_that_comes_between_two_events() {
     let home = Home::new();
     fs::write(home.config(), "{}").unwrap();
