@@ -161,8 +161,8 @@ pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
 /// # Errors
 /// Anything that kept the tool from its work, as a sentence that says what to do.
 pub async fn look_after(loaded: Loaded, json: bool, tool: Tool) -> anyhow::Result<Report> {
-    let Loaded { config, secrets, .. } = loaded;
-    let ctx = ToolContext { config, secrets, json, utc: clock::utc, clock: clock::since_start };
+    let Loaded { config, secrets, warnings, .. } = loaded;
+    let ctx = ToolContext { config, secrets, warnings, json, utc: clock::utc, clock: clock::since_start };
     tool::run(&ctx, tool).await
 }
 
@@ -176,6 +176,9 @@ fn private_networks() -> anyhow::Result<Vec<ipnet::IpNet>> {
 async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     data_dir::make_private(&config.node.data_dir)?;
     let lock = data_dir::lock(&config.node.data_dir)?;
+    for says in &plan.loaded.warnings {
+        tracing::warn!(%says, "a secret lies open");
+    }
     let outcome = live(config, plan, &lock).await;
     // Not sooner: the next holder of the lock relies on this process serving nobody any more.
     drop(lock);

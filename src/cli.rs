@@ -262,16 +262,17 @@ pub struct Outcome {
 
 /// Checks the configuration as `serve` would read it: the file, overridden by `env`.
 pub fn check(config: Option<PathBuf>, env: impl IntoIterator<Item = (String, String)>, json: bool) -> Outcome {
-    let (errors, file) = match Config::load(config.as_deref(), env) {
-        Ok(loaded) => (ConfigErrors { mistakes: Vec::new() }, loaded.file),
-        Err(errors) => (errors, config),
+    let (errors, file, warnings) = match Config::load(config.as_deref(), env) {
+        Ok(loaded) => (ConfigErrors { mistakes: Vec::new() }, loaded.file, loaded.warnings),
+        Err(errors) => (errors, config, Vec::new()),
     };
     let code = u8::from(!errors.mistakes.is_empty());
     let text = if json {
-        serde_json::json!(errors).to_string()
+        serde_json::json!({ "mistakes": errors.mistakes, "warnings": warnings }).to_string()
     } else if code == 0 {
         let file = file.map_or(format!("no {DEFAULT_PATH}, all defaults"), |file| file.display().to_string());
-        format!("{file}: 0 mistakes")
+        let warnings: String = warnings.iter().map(|warning| format!("\nwarning: {warning}")).collect();
+        format!("{file}: 0 mistakes{warnings}")
     } else {
         errors.to_string()
     };
@@ -280,6 +281,8 @@ pub fn check(config: Option<PathBuf>, env: impl IntoIterator<Item = (String, Str
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
@@ -353,7 +356,20 @@ mod tests {
         let (_dir, path) = yaml("session:\n  idle_timeout: 30m\n");
         let text = format!("{}: 0 mistakes", path.display());
         assert_eq!(check(Some(path.clone()), [], false), Outcome { text, code: 0 });
-        assert_eq!(check(Some(path), [], true), Outcome { text: r#"{"mistakes":[]}"#.to_owned(), code: 0 });
+        let text = r#"{"mistakes":[],"warnings":[]}"#.to_owned();
+        assert_eq!(check(Some(path), [], true), Outcome { text, code: 0 });
+    }
+
+    #[test]
+    fn check_warns_of_a_secret_that_others_may_read_and_finds_no_mistake_in_it() {
+        let (_dir, path) = yaml("store:\n  live: redis://:secret@localhost\n");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let shown = path.display();
+        let warning = format!("{shown} holds a secret and others may read it (mode 0640): chmod 600 {shown}");
+        let text = format!("{shown}: 0 mistakes\nwarning: {warning}");
+        assert_eq!(check(Some(path.clone()), [], false), Outcome { text, code: 0 });
+        let json = check(Some(path.clone()), [], true).text;
+        assert_eq!(json, serde_json::json!({ "mistakes": [], "warnings": [warning] }).to_string());
     }
 
     #[test]
@@ -366,7 +382,7 @@ mod tests {
         let expected = serde_json::json!({"mistakes": [{
             "source": path, "line": 2, "column": 3, "key": "session.output_windw",
             "message": "unknown key; did you mean output_window?",
-        }]});
+        }], "warnings": []});
         assert_eq!((serde_json::from_str(&json.text).ok(), json.code), (Some(expected), 1));
     }
 

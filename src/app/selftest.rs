@@ -135,8 +135,8 @@ async fn recorded(folder: &Folder, record: Record) -> anyhow::Result<()> {
     let mut config = Config::default();
     config.node.data_dir = folder.data_dir();
     let file = folder.data_dir().join(place);
-    let ctx =
-        ToolContext { config, secrets: Secrets::default(), json: true, utc: clock::utc, clock: clock::since_start };
+    let (secrets, warnings) = (Secrets::default(), Vec::new());
+    let ctx = ToolContext { config, secrets, warnings, json: true, utc: clock::utc, clock: clock::since_start };
     let verdict = tool::run(&ctx, Tool::Verify(Verify { file })).await?;
     ensure!(verdict.code == 0 && verdict.json.get("sealed").is_some_and(Value::is_string), "{}", verdict.text);
     Ok(())

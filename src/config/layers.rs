@@ -46,6 +46,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// The file that was asked for; `None`: `./config.yaml`, if there is one.
     pub named: Option<PathBuf>,
+    /// Sentences about files with secrets that others may read, which may be meant, as in a container.
+    pub warnings: Vec<String>,
 }
 
 /// Secrets of the environment; they have no key in YAML, where they would be left lying about.
@@ -82,17 +84,20 @@ impl Config {
         };
         // The file is read by itself too: a value that the environment replaces may be wrong all the same. A mistake in
         // any other value is then found twice, which the report ignores.
-        if let Some(tree) = &tree {
-            Self::read(tree.clone(), "", &mut report);
+        let of_file = tree.as_ref().and_then(|tree| Self::read(tree.clone(), "", &mut report));
+        if of_file.is_some_and(|config| rules::holds_secret(&config))
+            && let Some(exposed) = rules::exposed(file)
+        {
+            report.warn(exposed);
         }
         let mut variables: BTreeMap<String, String> = env.into_iter().collect();
         let overrides = read_environment(&mut variables, &mut report);
         let admin_token = read_admin_token(&mut variables, &mut report);
         let seals = read_seals(&mut variables, &mut report);
         let config = tree.map(|tree| read_merged(tree, overrides, &mut report)).unwrap_or_default();
-        report.finish()?;
+        let warnings = report.finish()?;
         let (file, named) = (found.then(|| file.to_owned()), path.map(Path::to_owned));
-        Ok(Loaded { config, secrets: Secrets { admin_token, seals }, file, named })
+        Ok(Loaded { config, secrets: Secrets { admin_token, seals }, file, named, warnings })
     }
 
     /// Returns the keys whose values differ in `other`, as `session.idle_timeout`.
@@ -203,8 +208,11 @@ fn take_variable(
             None
         }
         (Some(text), None) => Some((name.to_owned(), text)),
-        (None, Some(path)) => match fs::read_to_string(path) {
+        (None, Some(path)) => match fs::read_to_string(&path) {
             Ok(text) => {
+                if let Some(exposed) = rules::exposed(path.as_ref()) {
+                    report.warn(format!("{by_file}: {exposed}"));
+                }
                 let text = text.strip_suffix('\n').unwrap_or(&text);
                 Some((by_file, text.strip_suffix('\r').unwrap_or(text).to_owned()))
             }

@@ -68,6 +68,7 @@ pub(super) struct Report {
     file: String,
     places: BTreeMap<String, Place>,
     mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
     /// Number of mistakes found while reading; the rest are broken rules.
     read: usize,
 }
@@ -75,7 +76,7 @@ pub(super) struct Report {
 impl Report {
     /// Starts a report about `file`, which stands in for a place that is not known.
     pub fn new(file: String) -> Self {
-        Self { file, places: BTreeMap::new(), mistakes: Vec::new(), read: 0 }
+        Self { file, places: BTreeMap::new(), mistakes: Vec::new(), warnings: Vec::new(), read: 0 }
     }
 
     /// Remembers where the key at `path` was given, and drops what an earlier layer noted of it and its items.
@@ -122,15 +123,20 @@ impl Report {
         }
     }
 
+    /// Adds a warning, a sentence about something to mend that may be meant.
+    pub fn warn(&mut self, sentence: String) {
+        self.warnings.push(sentence);
+    }
+
     /// Returns the name of the file.
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// Returns the mistakes, if there are any.
-    pub fn finish(mut self) -> Result<(), ConfigErrors> {
+    /// Returns the mistakes, if there are any, else the warnings.
+    pub fn finish(mut self) -> Result<Vec<String>, ConfigErrors> {
         self.mistakes.sort_by_key(|m| (m.line.is_none(), m.line, m.column, m.source.clone(), m.key.clone()));
-        if self.mistakes.is_empty() { Ok(()) } else { Err(ConfigErrors { mistakes: self.mistakes }) }
+        if self.mistakes.is_empty() { Ok(self.warnings) } else { Err(ConfigErrors { mistakes: self.mistakes }) }
     }
 
     /// Returns where `path` was given, else the block around it, else the file.

@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, fmt::Debug, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use super::{Auth, ByteSize, Config, RecordingPolicy, SignInHeader, SignInOidc, Target, mistake::Report};
+use super::{
+    Auth, ByteSize, Config, Live, RecordingPolicy, Records, SignInHeader, SignInOidc, Target, mistake::Report,
+};
 use crate::core::target::{is_group, is_name};
 
 /// The time within which a lost browser must be noticed.
@@ -288,11 +290,27 @@ fn file(file: &Path, closed: u32, key: &str, report: &mut Report) {
     let problem = match fs::metadata(file) {
         Err(error) => Some(format!("{shown} cannot be read: {error}")),
         Ok(meta) if !meta.is_file() => Some(format!("{shown} is not a file")),
-        Ok(meta) if meta.permissions().mode() & closed != 0 => Some(format!(
-            "{shown} holds a secret and others may read it (mode {:04o}): chmod 600 {shown}",
-            meta.permissions().mode() & 0o7777
-        )),
-        Ok(_) => None,
+        Ok(meta) => left_open(file, &meta, closed),
     };
     hold(report, problem.is_none(), &[key], || problem.unwrap_or_default());
+}
+
+/// Returns the sentence about a file with a secret that others than its owner may read; `None` if they may not.
+pub(super) fn exposed(file: &Path) -> Option<String> {
+    // A pipe of the shell's is no file, and nobody else's.
+    let meta = fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
+    left_open(file, &meta, 0o077)
+}
+
+fn left_open(file: &Path, meta: &fs::Metadata, closed: u32) -> Option<String> {
+    let (shown, mode) = (file.display(), meta.permissions().mode() & 0o7777);
+    let sentence = || format!("{shown} holds a secret and others may read it (mode {mode:04o}): chmod 600 {shown}");
+    (mode & closed != 0).then(sentence)
+}
+
+/// Whether a secret stands in the configuration itself, and not in a file of its own.
+pub(super) fn holds_secret(config: &Config) -> bool {
+    let of_records = matches!(&config.store.records, Records::MySql(address) if address.password.is_some());
+    let of_live = matches!(&config.store.live, Live::Redis(address) if address.credentials.is_some());
+    of_records || of_live || config.sign_in.oidc.client_secret.is_some()
 }

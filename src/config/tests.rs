@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::{block::Setting, *};
 
+mod exposed;
 mod fuzz;
 mod outside;
 mod typos;

@@ -70,6 +70,8 @@ pub struct ToolContext {
     pub config: Config,
     /// The secrets, which only the environment can give.
     pub secrets: Secrets,
+    /// The configuration's warnings.
+    pub warnings: Vec<String>,
     /// Whether to print JSON.
     pub json: bool,
     /// The wall clock, for timestamps.

@@ -77,6 +77,11 @@ impl Finding {
         Self { check, state: State::Sound, says, advice: None, kind: None, count: 0, sessions: Vec::new() }
     }
 
+    /// Returns a finding worth knowing.
+    pub fn note(check: &'static str, says: String) -> Self {
+        Self { state: State::Note, ..Self::sound(check, says) }
+    }
+
     /// Returns a finding of a fault.
     pub fn ill(check: &'static str, says: String, advice: &str) -> Self {
         Self { state: State::Ill, advice: Some(advice.to_owned()), ..Self::sound(check, says) }
@@ -132,10 +137,7 @@ pub fn folder(config: &Config, mend: bool) -> anyhow::Result<Vec<Finding>> {
     });
     findings.push(match data_dir::known_node_id(data_dir, config.node.id.as_deref()) {
         Ok(Some(node)) => Finding::sound("node", format!("this is {node}")),
-        Ok(None) => Finding {
-            state: State::Note,
-            ..Finding::sound("node", "no gateway has served here yet: there is no node.id".to_owned())
-        },
+        Ok(None) => Finding::note("node", "no gateway has served here yet: there is no node.id".to_owned()),
         Err(error) => Finding::ill("node", error.to_string(), "restore node.id from a backup, or set node.id"),
     });
     let disk = rustix::fs::statvfs(data_dir).context("cannot ask for the free room on the disk")?;
@@ -209,20 +211,16 @@ pub async fn journal(journal: &SqliteStore, config: &Config) -> Vec<Finding> {
     };
     let outbox = match (journal.outbox_len().await, &config.store.records) {
         (Ok(0), _) => Finding::sound("outbox", "empty".to_owned()),
-        (Ok(waiting), Records::Sqlite) => Finding {
-            state: State::Note,
-            ..Finding::sound(
-                "outbox",
-                format!(
-                    "{} for records that are no longer configured; the next start forgets them",
-                    plural(waiting, "session")
-                ),
-            )
-        },
-        (Ok(waiting), Records::MySql(_)) => Finding {
-            state: State::Note,
-            ..Finding::sound("outbox", format!("{} not yet written to the records", plural(waiting, "session")))
-        },
+        (Ok(waiting), Records::Sqlite) => Finding::note(
+            "outbox",
+            format!(
+                "{} for records that are no longer configured; the next start forgets them",
+                plural(waiting, "session")
+            ),
+        ),
+        (Ok(waiting), Records::MySql(_)) => {
+            Finding::note("outbox", format!("{} not yet written to the records", plural(waiting, "session")))
+        }
         (Err(error), _) => failed("outbox", error),
     };
     vec![pages, chain, audit, outbox]

@@ -1,0 +1,26 @@
+//! Tests of the warnings about files with secrets.
+
+use super::*;
+
+#[test]
+fn a_secret_that_others_may_read_is_warned_of_and_no_mistake() {
+    let dir = TempDir::new().unwrap();
+    let [file, key] = ["config.yaml", "seal.key"].map(|name| dir.path().join(name));
+    let warnings = |yaml: &str, mode: u32| {
+        for (path, text) in [(&file, yaml), (&key, &*"7".repeat(64))] {
+            fs::write(path, text).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let env = [("PULSEGATE_SEAL_KEY_FILE".to_owned(), key.display().to_string())];
+        let warned = Config::load(Some(&file), env).unwrap().warnings;
+        warned.into_iter().map(|line| line.replace(&format!("{}/", dir.path().display()), "")).collect::<Vec<_>>()
+    };
+    let says = |file: &str| format!("{file} holds a secret and others may read it (mode 0644): chmod 600 {file}");
+    let of_key = format!("PULSEGATE_SEAL_KEY_FILE: {}", says("seal.key"));
+    for secret in ["records: mysql://u:secret@h/d", "live: redis://:secret@h"] {
+        let yaml = format!("store: {{ {secret} }}\n");
+        assert_eq!(warnings(&yaml, 0o644), [says("config.yaml"), of_key.clone()]);
+        assert!(warnings(&yaml, 0o600).is_empty());
+    }
+    assert_eq!(warnings("store: { records: mysql://u@h/d }\n", 0o644), [of_key]);
+}
