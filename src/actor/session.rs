@@ -142,6 +142,9 @@ impl SessionActor {
                     }
                 }
                 Effect::Warn(warning) => self.wire.tell_all(|| ToSocket::Warn(warning)),
+                Effect::WarnAgain(attach, warning) => {
+                    self.with_viewer(attach, |viewer| viewer.send(ToSocket::Warn(warning)));
+                }
                 Effect::CloseLink => self.wire.close_link(),
                 Effect::Announce(mut record, transition) => {
                     let (closed, is_new) = (record.is_closed(), record.status != self.last_record.status);

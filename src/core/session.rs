@@ -171,6 +171,7 @@ impl Session {
             }
             Event::Stalled { lasted } => self.forgive(now, lasted),
             Event::Stay => self.note_input(now.at),
+            Event::ControlMoved { attach } => self.warn_again(now, attach),
             Event::Noted { detail } => self.announce(now, Some(detail)),
             Event::End { reason, detail } => self.close(now, reason, now.at, detail),
         }

@@ -91,6 +91,8 @@ impl SessionActor {
                 Effect::Moved(message) => {
                     self.wire.control_moved(&message);
                     self.supersede_who_knows_nothing(now);
+                    let attach = self.wire.control.borrow().typist().attach;
+                    self.session.handle(now, session::Event::ControlMoved { attach });
                 }
                 Effect::Requests => self.wire.tell_requests(),
                 Effect::Tell(attach, answer, message) => {

@@ -1,18 +1,23 @@
-//! Tests of the time that a watcher has to come back, on a paused clock and with a registry that only listens.
+//! Tests of the time that a watcher has to come back, and of the warnings they get, on a paused clock and with a registry
+//! that only listens.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Actor, Context, Handler};
 use tokio::sync::oneshot;
 
-use super::house::{House, eventually, request};
+use super::house::{House, eventually, hurried, request};
 use crate::{
     actor::{
         Settings,
         clock::{self, Beat},
         mailbox::{Envelope, Mailbox, Meter},
         registry::{Announcement, RegistryMessage},
-        session::{self, Attach, Attached, SessionActor, SessionMessage},
+        session::{
+            self, Attach, Attached, SessionActor, SessionMessage,
+            control::{ControlCommand, ControlMessage},
+        },
+        wire::ToSocket,
     },
     core::{
         liveness::Rule,
@@ -58,11 +63,11 @@ struct Stage {
 
 impl Stage {
     /// Sets it up and pauses the clock.
-    async fn new() -> Self {
+    async fn new(idle_timeout: Option<Duration>) -> Self {
         let (house, history) = (House::new().await, Rc::<RefCell<Vec<String>>>::default());
         let mut deps = house.gateway.deps.clone();
         let rule = Rule { interval: LONG, window: LONG, probes: 1 };
-        let limits = Limits { browser: rule, peer: rule, checkpoint: LONG, ..deps.settings.limits };
+        let limits = Limits { browser: rule, peer: rule, checkpoint: LONG, idle_timeout, ..deps.settings.limits };
         deps.settings = Arc::new(Settings { limits, ..(*deps.settings).clone() });
         deps.registry = Mailbox::new(Listens(history.clone()).start().recipient(), Meter::new(16));
         let (record, context) = (fixture::opened(clock::utc()), Context::<SessionActor>::new());
@@ -105,7 +110,7 @@ async fn attach(session: &Mailbox<SessionMessage>, request: Attach) -> Attached 
 
 #[actix_rt::test]
 async fn a_watcher_who_left_is_written_down_in_time_though_nothing_else_happens() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(None).await;
     stage.leaves().await;
     stage.eventually_passed(BACK_WITHIN - Duration::from_secs(1)).await;
     assert_eq!(stage.told(), [WATCHED]);
@@ -115,7 +120,7 @@ async fn a_watcher_who_left_is_written_down_in_time_though_nothing_else_happens(
 
 #[actix_rt::test]
 async fn a_watcher_has_not_left_while_the_host_stood_still() {
-    let stage = Stage::new().await;
+    let stage = Stage::new(None).await;
     stage.leaves().await;
     tokio::time::advance(BACK_WITHIN + Duration::from_secs(5)).await;
     // The timers ring before anybody is back.
@@ -123,4 +128,22 @@ async fn a_watcher_has_not_left_while_the_host_stood_still() {
     let _back = attach(&stage.session, looks_on()).await;
     stage.eventually_passed(BACK_WITHIN + Duration::from_secs(5)).await;
     assert_eq!(stage.told(), [WATCHED]);
+}
+
+#[actix_rt::test]
+async fn who_comes_to_look_on_or_to_type_hears_of_an_end_that_is_near() {
+    let stage = Stage::new(Some(Duration::from_secs(20))).await;
+    stage.eventually_passed(Duration::from_secs(11)).await;
+    let mut guest = attach(&stage.session, Attach { control_aware: true, ..looks_on() }).await;
+    is_warned(&mut guest).await;
+    let takes = ControlMessage { attach: guest.ends.attach, command: ControlCommand::Force };
+    stage.session.deliver(SessionMessage::Control(takes)).await.unwrap();
+    is_warned(&mut guest).await;
+}
+
+/// Reads frames until one is a warning.
+async fn is_warned(page: &mut Attached) {
+    let reading =
+        async { while !matches!(page.ends.frames.recv().await.expect("the session goes on"), ToSocket::Warn(_)) {} };
+    hurried(reading).await;
 }

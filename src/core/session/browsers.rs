@@ -25,15 +25,13 @@ impl Session {
         }
         self.browsers.push(Browser { attach, interactive, watch: Liveness::new(now.at, self.limits.browser) });
         self.browser_heard = self.browser_heard.max(Some(now.at));
+        self.warn_again(now, attach);
         if !interactive {
             self.count_watchers(now);
             return;
         }
         self.reattach_by = None;
         self.grace_until = None;
-        // A browser that attaches in the last minute has not seen the warning.
-        self.idle_warned = false;
-        self.duration_warned = false;
         match self.record.status {
             Status::Detached | Status::Lost => self.enter(now, Status::Active, "A browser came back.".into()),
             Status::Connecting | Status::Active | Status::Closed => {}

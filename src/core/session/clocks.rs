@@ -7,6 +7,7 @@ use super::{Effect, LOGIN_LIMIT, Moment, Session, Warning, exit::Exit, limits::M
 use crate::core::{
     liveness::{Liveness, Verdict},
     record::EndReason,
+    stream::AttachNo,
 };
 
 /// The time before an ending by the clock at which the user is warned; half the limit if that is shorter.
@@ -135,6 +136,16 @@ impl Session {
                 self.effects.push_back(Effect::Warn(Warning::MaxDuration(end - now.at)));
             }
         }
+    }
+
+    /// Repeats the warnings in force to a browser that comes to the session, or to type.
+    pub(super) fn warn_again(&mut self, now: Moment, attach: AttachNo) {
+        let left = |from: Instant, limit: Duration| (from + limit).saturating_duration_since(now.at);
+        let idle = self.idle_limit().filter(|_| self.idle_warned);
+        let total = self.limits.max_duration.filter(|_| self.duration_warned);
+        let idle = idle.map(|limit| Warning::Idle(Some(left(self.last_input, limit))));
+        let total = total.map(|limit| Warning::MaxDuration(left(self.started, limit)));
+        self.effects.extend(idle.into_iter().chain(total).map(|warning| Effect::WarnAgain(attach, warning)));
     }
 
     /// Extends the waiting deadlines by a stall and restarts the probes, since nothing could be heard meanwhile. Only

@@ -11,6 +11,7 @@ mod adopted;
 mod clocks;
 mod properties;
 mod table;
+mod warnings;
 
 /// A time of day at which checkpoints fall.
 const START: UtcMicros = UtcMicros(1_700_000_001_000_000);
@@ -59,15 +60,22 @@ fn end(reason: EndReason) -> Event {
     Event::End { reason, detail: "Ended by the test.".into() }
 }
 
+fn told(warning: Warning) -> String {
+    match warning {
+        Warning::Idle(Some(left)) => format!("warn idle_timeout {}", left.as_secs_f64()),
+        Warning::Idle(None) => "withdraw idle_timeout".into(),
+        Warning::MaxDuration(left) => format!("warn max_duration {}", left.as_secs_f64()),
+    }
+}
+
 fn word(effect: &Effect) -> String {
     match effect {
         Effect::PingBrowser(attach) => format!("ping {}", attach.0),
         Effect::DropBrowser(attach) => format!("drop {}", attach.0),
         Effect::Supersede(attach) => format!("supersede {}", attach.0),
         Effect::ProbePeer => "probe".into(),
-        Effect::Warn(Warning::Idle(Some(left))) => format!("warn idle_timeout {}", left.as_secs_f64()),
-        Effect::Warn(Warning::Idle(None)) => "withdraw idle_timeout".into(),
-        Effect::Warn(Warning::MaxDuration(left)) => format!("warn max_duration {}", left.as_secs_f64()),
+        Effect::Warn(warning) => told(*warning),
+        Effect::WarnAgain(attach, warning) => format!("{} to {}", told(*warning), attach.0),
         Effect::CloseLink => "close_link".into(),
         Effect::Announce(record, Some(transition)) => {
             assert_eq!((record.status, record.end_reason), (transition.status, transition.end_reason));

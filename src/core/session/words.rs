@@ -79,6 +79,11 @@ pub enum Event {
     },
     /// The user asks to keep the idle session open.
     Stay,
+    /// Another page types from now on.
+    ControlMoved {
+        /// That page's attachment.
+        attach: AttachNo,
+    },
     /// Something that changes no status is to be added to the history.
     Noted {
         /// The entry, as a sentence.
@@ -119,6 +124,8 @@ pub enum Effect {
     ProbePeer,
     /// Warn the users of an ending by the clock, or withdraw that.
     Warn(Warning),
+    /// Repeat to one browser a warning that it may not have.
+    WarnAgain(AttachNo, Warning),
     /// End the SSH connection.
     CloseLink,
     /// Make the record durable, then publish the transition (`None`: only activity changed).

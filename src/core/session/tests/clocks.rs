@@ -2,12 +2,12 @@
 
 use super::*;
 
-const IDLE: Limits = Limits { idle_timeout: Some(Duration::from_secs(600)), ..LIMITS };
+pub(super) const IDLE: Limits = Limits { idle_timeout: Some(Duration::from_secs(600)), ..LIMITS };
 const CHECKPOINT: Limits = Limits { checkpoint: Duration::from_secs(30), ..LIMITS };
 const PATIENT: Limits = Limits { reattach_window: Duration::from_secs(3_600), ..LIMITS };
 /// The rule for a target whose silence is of no interest.
 const QUIET: Rule = Rule { interval: Duration::from_secs(3_600), ..LIMITS.peer };
-const TOTAL: Limits = Limits { max_duration: Some(Duration::from_secs(900)), ..LIMITS };
+pub(super) const TOTAL: Limits = Limits { max_duration: Some(Duration::from_secs(900)), ..LIMITS };
 
 #[test]
 fn a_login_that_does_not_finish_ends() {
@@ -168,20 +168,6 @@ fn the_total_time_warns_and_ends_whatever_anybody_does() {
     let log = story.until_with_signs_of_life(1_000.0);
     assert!(log.ends_with("900: close_link, closed(max_duration), finish"), "{log}");
     assert!(!log.contains("warn"), "{log}");
-}
-
-#[test]
-fn who_comes_after_the_warning_is_warned_too() {
-    let limits = Limits { max_duration: TOTAL.max_duration, reattach_window: secs(3_600.0), ..IDLE };
-    let mut story = Story::active(limits);
-    story.tell(lost(A));
-    assert_eq!(story.until_with_signs_of_life(570.0), "540: warn idle_timeout 60");
-    assert_eq!(story.tell(attached(B)), "active");
-    assert_eq!(story.until(570.0), "570: warn idle_timeout 30");
-    story.type_a_key();
-    story.until_with_signs_of_life(880.0);
-    story.tell(attached(AttachNo(3)));
-    assert_eq!(story.until(880.0), "880: warn max_duration 20");
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn gentle() -> impl Strategy<Value = Step> {
         1 => Just(Step::Tell(Event::OutputPaused)),
         1 => Just(Step::Tell(Event::OutputResumed)),
         1 => Just(Step::Tell(Event::Stay)),
+        1 => (0u64..3).prop_map(|attach| Step::Tell(Event::ControlMoved { attach: AttachNo(attach) })),
         1 => Just(Step::Tell(Event::Noted { detail: NOTED.into() })),
         1 => (0u64..30).prop_map(|span| Step::Tell(Event::Stalled { lasted: Duration::from_secs(span) })),
         1 => Just(Step::Tell(connected())),
@@ -161,7 +162,8 @@ impl Checked {
                 }
                 Effect::DropBrowser(attach) if self.current == Some(attach.0) => self.current = None,
                 Effect::Supersede(attach) => prop_assert!(attach.0 < self.attaches),
-                Effect::PingBrowser(_) | Effect::DropBrowser(_) | Effect::ProbePeer | Effect::Warn(_) => {}
+                Effect::PingBrowser(_) | Effect::DropBrowser(_) | Effect::ProbePeer => {}
+                Effect::Warn(_) | Effect::WarnAgain(..) => {}
             }
         }
         prop_assert_eq!(self.finished, self.last.is_closed());
