@@ -281,6 +281,7 @@ impl TerminalSocket {
             Joined::Bytes(bytes) => self.typed(&bytes, ctx),
             Joined::TooLarge => self.fail_too_large(ctx),
             Joined::Nested => self.fail(Fault::Protocol, "A message began inside another.", ctx),
+            Joined::NotBegun => self.fail(Fault::Protocol, "A fragment continues no message.", ctx),
         }
     }
 

@@ -77,6 +77,7 @@ fn large_frames() -> Vec<(&'static str, Vec<u8>)> {
         ("a text of 64 KiB and a byte", frame(TEXT, &over)),
         ("2^63 bytes announced", endless),
         ("text in fragments, too long together", [half.clone(), frame(CONTINUATION, &over[..40_000])].concat()),
+        ("bytes in fragments, too long together", [unfinished(BINARY, b" "), frame(CONTINUATION, &over[1..])].concat()),
     ]
 }
 
