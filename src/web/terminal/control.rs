@@ -77,6 +77,14 @@ impl Typing {
         self.taken
     }
 
+    /// Returns why its input is not delivered.
+    fn refusal(&self) -> &'static str {
+        match self.given {
+            None => "Another page types in this session: what you type is not delivered.",
+            Some(_) => "This page is to say first in which turn it types: what it sent before that is not delivered.",
+        }
+    }
+
     /// Records that control moved.
     fn moved(&mut self, hold: &Hold) {
         self.given = hold.typing.then_some(hold.turn);
@@ -160,7 +168,7 @@ impl TerminalSocket {
     pub(super) fn refuses_input(&mut self) {
         let Some(ends) = self.attached.as_mut() else { return };
         if !std::mem::replace(&mut ends.typing.refused, true) {
-            let message = "Another page types in this session: what you type is not delivered.";
+            let message = ends.typing.refusal();
             self.send(&GatewayFrame::InputRefused { message });
         }
     }
@@ -264,12 +272,16 @@ mod tests {
         assert_eq!(page.turn(), None);
         page.take(Turn(2));
         assert_eq!(page.turn(), None, "it was not given");
+        assert!(page.refusal().starts_with("Another page types"));
         page.moved(&hold(3, true));
         assert_eq!(page.turn(), None, "it has not said that it knows");
+        assert!(page.refusal().starts_with("This page is to say"), "nobody else types");
         page.take(Turn(1));
         assert_eq!(page.turn(), None, "that was an earlier turn");
         page.take(Turn(3));
         assert_eq!(page.turn(), Some(Turn(3)));
+        page.take(Turn(1));
+        assert_eq!(page.turn(), Some(Turn(3)), "one that comes late changes nothing");
     }
 
     #[test]
