@@ -59,6 +59,15 @@ fn the_document_lists_the_routes_and_who_may_call_them() {
 }
 
 #[test]
+fn the_document_says_of_every_operation_that_its_head_may_be_too_long() {
+    let document = told();
+    let all = entries(&document["paths"]).flat_map(|(path, item)| entries(item).map(move |one| (path, one)));
+    for (path, (method, operation)) in all.filter(|(_, (method, _))| *method != "parameters") {
+        assert!(operation["responses"].get("431").is_some(), "{method} {path}");
+    }
+}
+
+#[test]
 fn a_route_that_is_missing_or_too_many_is_noticed() {
     let mut less = told();
     less["paths"].as_object_mut().unwrap().remove("/api/v1/nodes");

@@ -88,6 +88,10 @@ fn what_is_no_request_or_two_at_once_is_refused_once_and_the_connection_ends() {
         let (told, ended) = sends(gateway.addr, &bytes);
         assert_eq!((told.as_slice(), ended), (expected, true), "{what}");
     }
+    let long = format!("X: {}\r\n", "a".repeat(40 << 10));
+    for (method, path) in [("GET", "/healthz"), ("POST", "/api/v1/sessions"), ("DELETE", "/api/v1/devices")] {
+        assert_eq!(http::request(gateway.addr, method, path, &long, None).status, 431, "{method} {path}");
+    }
     assert!(!gateway.home.logs().contains("ERROR"), "anybody could fill the log: {}", gateway.home.logs());
     assert_eq!(gateway.shows("/healthz"), json!({"status": "alive"}));
 }
