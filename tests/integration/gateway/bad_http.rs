@@ -97,6 +97,16 @@ fn what_is_no_request_or_two_at_once_is_refused_once_and_the_connection_ends() {
 }
 
 #[test]
+fn a_probe_in_http_1_0_is_answered() {
+    let gateway = Gateway::start(Home::new());
+    let mut stream = TcpStream::connect_timeout(&gateway.addr, PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET /healthz HTTP/1.0\r\nHost: {}\r\nConnection: close\r\n\r\n", gateway.addr).unwrap();
+    let head = http::read_head(&mut stream);
+    assert!(head.contains(" 200 OK\r\n"), "{head}");
+}
+
+#[test]
 fn a_path_leads_nowhere_but_where_it_says_and_a_foreign_name_in_it_is_refused() {
     let gateway = Gateway::start(Home::new());
     for path in [
