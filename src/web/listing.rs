@@ -176,7 +176,9 @@ fn sort(key: &str, value: &str) -> Result<Sort, Problem> {
 pub(super) fn limit(key: &str, value: &str) -> Result<u32, Problem> {
     let allowed = format!("1 to {LONGEST_PAGE}");
     let limit: u32 = parsed(key, value, &allowed)?;
-    if (1..=LONGEST_PAGE).contains(&limit) { Ok(limit) } else { Err(wrong(key, value, &allowed)) }
+    // In one spelling: without a sign, and without zeros before it.
+    let is_plain = limit.to_string() == value;
+    if is_plain && (1..=LONGEST_PAGE).contains(&limit) { Ok(limit) } else { Err(wrong(key, value, &allowed)) }
 }
 
 #[cfg(test)]
@@ -235,6 +237,8 @@ mod tests {
             ("limit=501", "1 to 500"),
             ("limit=1000000000", "1 to 500"),
             ("limit=-1", "1 to 500"),
+            ("limit=%2B5", "1 to 500"),
+            ("limit=007", "1 to 500"),
             ("user=", "1 to 512"),
             ("q=%00", "control"),
             ("colour=red", "status, user, target"),
