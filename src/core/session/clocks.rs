@@ -19,7 +19,8 @@ impl Session {
         self.deadlines().into_iter().map(|(_, at)| at).chain(self.silent_deadlines()).min()
     }
 
-    /// Returns every deadline that ends or changes the session unless an event comes first, soonest first.
+    /// Returns every deadline that ends or changes the session unless an event comes first, soonest first. The loss
+    /// of a watcher does neither.
     pub fn deadlines(&self) -> Vec<(&'static str, Instant)> {
         if self.record.is_closed() {
             return Vec::new();
@@ -36,8 +37,8 @@ impl Session {
         .into_iter()
         .filter_map(|(what, at)| at.map(|at| (what, at)))
         .collect();
-        let browsers = self.browsers.iter().filter_map(|browser| browser.watch.lost_at());
-        all.extend(browsers.map(|at| ("browser_lost", at)));
+        let owners = self.browsers.iter().find(|browser| browser.interactive);
+        all.extend(owners.and_then(|browser| browser.watch.lost_at()).map(|at| ("browser_lost", at)));
         all.sort_by_key(|&(_, at)| at);
         all
     }
