@@ -60,6 +60,6 @@ pub fn objection(directory: &Directory, catalogue: &[CatalogueEntry], user: &str
             None if target::is_typed(stop) => access.covers_typed(),
             None => return Some(format!("{stop} was removed from the catalogue")),
         };
-        (!covered).then(|| format!("{stop} is no longer granted to {user}"))
+        (!covered).then(|| format!("{stop} is not granted to {user} now"))
     })
 }

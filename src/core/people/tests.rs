@@ -123,10 +123,10 @@ fn nothing_may_be_opened_that_is_not_granted() {
 }
 
 #[test]
-fn an_objection_says_what_changed() {
+fn an_objection_says_what_is_so_now() {
     let told = |user: User| objection(&directory(user), &catalogue(), "ada", "web-1");
     assert_eq!(told(user(Role::User, &["web-1"])), None);
-    assert_eq!(told(user(Role::User, &["db-1"])).unwrap(), "web-1 is no longer granted to ada");
+    assert_eq!(told(user(Role::User, &["db-1"])).unwrap(), "web-1 is not granted to ada now");
     assert_eq!(told(user(Role::Viewer, &["*"])).unwrap(), "ada is viewer now, who opens no shells");
     assert_eq!(told(User { disabled: true, ..user(Role::Admin, &[]) }).unwrap(), "ada was disabled");
     assert_eq!(objection(&Directory::default(), &[], "ada", "x").unwrap(), "ada was removed");
@@ -156,7 +156,7 @@ fn a_target_of_the_records_is_judged_like_one_of_the_configuration_whose_name_wi
     };
     assert_eq!(told(&["tag:prod"], "new-1"), None);
     assert_eq!(told(&["new-1"], "new-1"), None);
-    assert_eq!(told(&["adhoc:*"], "new-1").unwrap(), "new-1 is no longer granted to ada");
+    assert_eq!(told(&["adhoc:*"], "new-1").unwrap(), "new-1 is not granted to ada now");
     assert_eq!(told(&["*", "adhoc:*"], "new-2").unwrap(), "new-2 was removed from the catalogue");
     assert!(told(&["tag:prod"], "db-1").is_some(), "the one of the configuration has no such tag");
 }

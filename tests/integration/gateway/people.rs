@@ -180,7 +180,7 @@ fn what_the_command_line_takes_away_is_gone_from_a_running_gateway_within_a_seco
     page.runs("echo still-here", "still-here");
     let command = gateway.home.spawn(&["user", "set", "ada", "--no-grants"]);
     assert!(crate::support::gateway::ended(command).success());
-    is_taken_away(&gateway, &page, &id, Instant::now(), "no longer granted to ada");
+    is_taken_away(&gateway, &page, &id, Instant::now(), "not granted to ada now");
     assert_eq!(ada.asks("GET", "/api/v1/me", None).status, 200, "she is signed in still");
 }
 

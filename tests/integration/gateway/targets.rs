@@ -70,7 +70,7 @@ fn a_target_is_added_opened_with_what_is_kept_for_it_and_taken_away_within_a_sec
     page.runs("echo still-here", "still-here");
     let begun = Instant::now();
     assert_eq!(changes(&gateway, "web-1", &json!({"tags": ["web"]})).0, 200);
-    is_taken_away(&gateway, &page, &id, begun, "no longer granted to ada");
+    is_taken_away(&gateway, &page, &id, begun, "not granted to ada now");
 
     assert_eq!(changes(&gateway, "web-1", &json!({"roles": ["user"]})).0, 200);
     let (page, id) = open(&ada);

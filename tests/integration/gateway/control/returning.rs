@@ -22,7 +22,7 @@ fn a_guest_who_may_no_longer_type_loses_control_within_a_second() {
     let scene = Scene::new(&gateway);
     let changes = |body: Value| assert_eq!(gateway.asks("PATCH", "/api/v1/users/otto", Some(&body)).status, 200);
     for (change, why) in [
-        (json!({"grants": []}), "otto may no longer type: sshd is no longer granted to otto."),
+        (json!({"grants": []}), "otto may no longer type: sshd is not granted to otto now."),
         (json!({"role": "user"}), "otto may no longer type: otto"),
     ] {
         let guest = scene.otto.socket(&scene.id);
