@@ -36,6 +36,11 @@ pub struct SessionView<'a> {
 
 /// Returns a record as the contract's session.
 pub fn session_json(record: &Record) -> SessionView<'_> {
+    // Without a shell nothing was shown, and no recording is left.
+    let had_no_shell = matches!(
+        record.end_reason,
+        Some(EndReason::ConnectFailed | EndReason::AuthFailed | EndReason::HostKeyRejected)
+    );
     SessionView {
         id: record.id,
         status: record.status,
@@ -58,7 +63,7 @@ pub fn session_json(record: &Record) -> SessionView<'_> {
         bytes_out: record.bytes_out,
         watchers: record.watchers,
         controlled_by: record.controlled_by.as_deref(),
-        recorded: record.recording.is_some(),
+        recorded: record.recording.is_some() && !had_no_shell,
         durable: record.durable,
     }
 }
@@ -82,6 +87,20 @@ mod tests {
             "watchers": 0, "controlled_by": null, "recorded": false, "durable": "records",
         });
         assert_eq!(serde_json::to_value(session_json(&record())).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_session_whose_connection_failed_is_not_called_recorded() {
+        for end_reason in EndReason::ALL {
+            let closed = Record {
+                recording: Some("2026/01/02/1.cast".into()),
+                end_reason: Some(*end_reason),
+                status: Status::Closed,
+                ..record()
+            };
+            let failed = ["connect_failed", "auth_failed", "host_key_rejected"].contains(&end_reason.as_str());
+            assert_eq!(session_json(&closed).recorded, !failed, "{end_reason}");
+        }
     }
 
     #[test]
