@@ -241,7 +241,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
         fingerprint: own_certificate.map(|certificate| certificate.fingerprint()),
         is_new,
     };
-    println!("{}", greeting.text());
+    greeting.print();
     let outcome = tokio::select! {
         outcome = ending::until_told_to_stop(&gateway, reload) => outcome,
         () = ending::drained(deadline, &gateway) => Ok(()),

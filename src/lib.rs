@@ -18,6 +18,8 @@ pub mod app;
 pub mod cli;
 /// The configuration: defaults, YAML, environment.
 pub mod config;
+/// Standard output and standard error.
+pub mod console;
 /// Pure logic: sessions, liveness, streams, records. No clock, no I/O.
 pub mod core;
 /// The data directory of one gateway: its lock, its name.

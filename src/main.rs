@@ -7,6 +7,7 @@ use pulsegate::{
     app,
     cli::{self, Cli, Command},
     config::{Config, process_environment},
+    console,
     tool::Report,
 };
 #[cfg(feature = "jemalloc")]
@@ -27,20 +28,23 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{}", failure(&error, json));
+            console::mention(&failure(&error, json));
             ExitCode::from(app::exit_status(&error))
         }
     }
 }
 
 /// Starts logging to standard error; `RUST_LOG` filters it. Input that is not HTTP is not logged, since it is no error
-/// of the gateway's and anybody could fill the log with it.
+/// of the gateway's and anybody could fill the log with it. A line that cannot be written is lost: a gateway outlives the
+/// reader of its log.
 fn start_tracing(json: bool) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn,actix_http=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A complaint about a line that cannot be written goes to standard error too, and panics there.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     if json { builder.json().init() } else { builder.init() }
 }

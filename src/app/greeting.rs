@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::console;
+
 /// Instructions for the link to the first admin.
 const HOW_TO_BEGIN: &str = "Nobody administers this gateway yet. Whoever opens this link first, within 30 minutes, chooses a name \
     and a password and becomes its admin. Later: start it again, or `pulsegate user add NAME --role admin`.";
@@ -23,8 +25,15 @@ pub struct Greeting<'a> {
 }
 
 impl Greeting<'_> {
+    /// Prints it; the gateway serves also where that fails.
+    pub fn print(&self) {
+        if let Err(error) = console::say(&self.text()) {
+            tracing::warn!(%error, "where to find the gateway cannot be written to standard output");
+        }
+    }
+
     /// Returns it in lines for people.
-    pub fn text(&self) -> String {
+    fn text(&self) -> String {
         let mut lines = Vec::new();
         if let Some(fingerprint) = &self.fingerprint {
             lines.push(format!(

@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{ToolContext, stores};
 use crate::{
+    console,
     core::audit::{Action, Deed},
     data_dir,
     store::audit::AuditLog,
@@ -68,6 +69,6 @@ impl ToolContext {
 
 fn warn(noted: anyhow::Result<()>) {
     if let Err(error) = noted {
-        eprintln!("warning: this is in no audit log: {error:#}");
+        console::mention(&format!("warning: this is in no audit log: {error:#}"));
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{Report, ToolContext, plural};
-use crate::{cli::Drain, data_dir};
+use crate::{cli::Drain, console, data_dir};
 
 /// Maximum time for the process to end once it stops: its own limits, and some more.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
@@ -52,7 +52,7 @@ pub async fn run(ctx: &ToolContext, options: &Drain) -> anyhow::Result<Report> {
                 first = first.or(Some(open));
                 left = Some(open);
                 if !ctx.json {
-                    eprintln!("{} left", plural(open, "session"));
+                    console::mention(&format!("{} left", plural(open, "session")));
                 }
             }
             DrainReply::Error(error) => bail!("the gateway refused: {error}"),

@@ -1,6 +1,6 @@
 //! `pulsegate migrate`: applies the steps of the schema, and reverts them. Knows no SQL of its own: the steps hold it.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Report, ToolContext, plural, progress::Progress, stores};
 use crate::{
     cli::Migrate,
+    console,
     store::{
         Journal,
         mysql::MySqlStore,
@@ -155,7 +156,8 @@ async fn down(ctx: &ToolContext, places: &[Place], options: &Migrate) -> anyhow:
         return Ok(Report { text: "no step was taken".to_owned(), json: json!({"taken_back": []}), code: 0 });
     }
     for (place, step) in &newest {
-        eprintln!("{}: step {:04}, {}, goes, and with it {}", place.name(ctx), step.version, step.name, loses(step));
+        let (name, lost) = (place.name(ctx), loses(step));
+        console::mention(&format!("{name}: step {:04}, {}, goes, and with it {lost}", step.version, step.name));
         if matches!(place, Place::File) && step.down.contains("outbox") {
             refuse_to_forget(ctx).await?;
         }
@@ -205,7 +207,7 @@ fn is_confirmed() -> anyhow::Result<bool> {
     if !stdin.is_terminal() {
         return Ok(false);
     }
-    eprint!("Take it back? Only `yes` does: ");
+    std::io::stderr().write_all(b"Take it back? Only `yes` does: ")?;
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")

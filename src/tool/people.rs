@@ -18,6 +18,7 @@ use super::{Report, ToolContext, stores};
 use crate::{
     cli::{AddUser, CreateToken, SetUser, TokenCommand, UserCommand},
     config::{Config, Records},
+    console,
     core::{
         audit::Action,
         password,
@@ -209,7 +210,7 @@ async fn link(ctx: &ToolContext, store: &dyn PeopleStore, user: User) -> anyhow:
     replace(ctx, store, user, |user| User { invitation: Some(invitation), ..user }).await?;
     ctx.did(Action::UserLink, &name, "To set their password, once, within a day.").await;
     let link = format!("{}/#/setup/{secret}", address(&ctx.config));
-    eprintln!("{name} sets their own password there, once, within 24 hours; it is shown this once:");
+    console::mention(&format!("{name} sets their own password there, once, within 24 hours; it is shown this once:"));
     Ok(done(link.clone(), json!({ "user": name, "link": link })))
 }
 
@@ -268,9 +269,11 @@ async fn create_token(
     store.change(Change::AddToken(token)).await.context("the token cannot be made")?;
     ctx.did(Action::TokenCreate, &id, &whose).await;
     if user_is_admin && ctx.secrets.admin_token.is_none() {
-        eprintln!("tokens of {ADMIN} work on gateways that have PULSEGATE_ADMIN_TOKEN, and it is not set here");
+        console::mention(&format!(
+            "tokens of {ADMIN} work on gateways that have PULSEGATE_ADMIN_TOKEN, and it is not set here"
+        ));
     }
-    eprintln!("token {id}; it is shown this once:");
+    console::mention(&format!("token {id}; it is shown this once:"));
     Ok(done(secret.clone(), json!({ "id": id, "token": secret })))
 }
 
@@ -385,8 +388,7 @@ fn ask(question: &str) -> anyhow::Result<SecretString> {
     let mut hidden = shown.clone();
     hidden.local_modes.remove(LocalModes::ECHO);
     hidden.local_modes.insert(LocalModes::ECHONL);
-    eprint!("{question}");
-    io::stderr().flush()?;
+    io::stderr().write_all(question.as_bytes())?;
     tcsetattr(&stdin, OptionalActions::Flush, &hidden).context("the echo of the terminal cannot be turned off")?;
     let answer = line(&mut stdin.lock());
     tcsetattr(&stdin, OptionalActions::Flush, &shown).context("the echo of the terminal cannot be turned on again")?;

@@ -27,6 +27,7 @@ mod secrets;
 mod selftest;
 pub mod setup;
 mod sign_ins;
+mod streams;
 mod sweeps;
 mod targets;
 mod terminal;
