@@ -42,12 +42,14 @@ impl Cli {
     /// Wrong use, and what `--help` and `--version` print; the error knows the exit code.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(args)?;
-        match cli.command {
-            Command::Tool(Tool::Audit(AuditCommand::Export { format: AuditFormat::Syslog, .. })) if cli.json => {
-                Err(Self::command().error(ErrorKind::ArgumentConflict, "--format syslog is no JSON: leave out --json"))
+        let no_json = match cli.command {
+            Command::Tool(Tool::Audit(AuditCommand::Export { format: AuditFormat::Syslog, .. })) => {
+                "--format syslog is no JSON: leave out --json"
             }
-            _ => Ok(cli),
-        }
+            Command::Tool(Tool::Replay(_)) => "replay plays, and prints no JSON: leave out --json",
+            _ => return Ok(cli),
+        };
+        if cli.json { Err(Self::command().error(ErrorKind::ArgumentConflict, no_json)) } else { Ok(cli) }
     }
 }
 
@@ -214,6 +216,9 @@ pub struct Replay {
     /// Write the asciicast itself, decrypted and decompressed, for another player.
     #[arg(long, conflicts_with_all = ["speed", "idle", "from"])]
     pub raw: bool,
+    /// [`Cli::json`], which is wrong use here: not in the help.
+    #[arg(long, hide = true)]
+    pub json: bool,
 }
 
 fn speed(text: &str) -> Result<f64, &'static str> {
@@ -348,6 +353,11 @@ mod tests {
         let export = ["audit", "export", "--format", "syslog"];
         assert!(parse(&export).is_ok() && parse(&["audit", "export", "--json"]).is_ok());
         assert_eq!(parse(&[&export[..], &["--json"]].concat()).unwrap_err().exit_code(), 2);
+        for args in [["replay", "a.cast", "--json"], ["--json", "replay", "a.cast"]] {
+            assert_eq!(parse(&args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+        assert!(parse(&["replay", "a.cast"]).is_ok());
+        assert!(!parse(&["replay", "--help"]).unwrap_err().to_string().contains("--json"));
         assert_eq!(parse(&["--help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use serde_json::json;
+use serde_json::Value;
 use tokio::task::coop::consume_budget;
 
 use super::{Report, ToolContext};
@@ -37,6 +37,9 @@ const REDRAW: Duration = Duration::from_millis(250);
 /// needs no reset.
 const RESET: &str = "\x1b[?1049l\x1b[r\x1b[?25h\x1b[?6l\x1b[?7h\x1b[4l\x0f\x1b(B\x1b)B\x1b[0m\x1b[999;1H\r\n";
 
+/// The report on what was shown, which is all there is to say.
+const SHOWN: Report = Report { text: String::new(), json: Value::Null, code: 0 };
+
 /// Width of the bar in cells.
 const WIDTH: usize = 24;
 
@@ -54,7 +57,6 @@ pub async fn run(ctx: &ToolContext, options: &Replay) -> anyhow::Result<Report> 
     lines.read_until(b'\n', &mut line).with_context(context)?;
     let Some(header) = cast::read_header(&line) else { bail!("{} is no asciicast v2", path.display()) };
     let mut player = Player::new(ctx, options, total, &header);
-    let mut played = 0_u64;
     // One for the whole play: it also sees a Ctrl-C that is pressed between two events.
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let outcome = loop {
@@ -76,25 +78,20 @@ pub async fn run(ctx: &ToolContext, options: &Replay) -> anyhow::Result<Report> 
                 Err(error) => break Err(error).context("cannot write"),
             },
         }
-        played += 1;
         // Events without a pause between them wait for nothing, and the runtime sees a signal only while nobody runs.
         consume_budget().await;
     };
     player.finish();
-    outcome?;
-    let text = String::new();
-    Ok(Report { text, json: json!({"file": path, "events": played, "seconds": total.as_secs_f64()}), code: 0 })
+    outcome.map(|()| SHOWN)
 }
 
 /// Writes the text of the recording unchanged.
 fn pour(file: &mut Text) -> io::Result<Report> {
-    let outcome = io::copy(file, &mut io::stdout().lock());
-    let bytes = match outcome {
+    match io::copy(file, &mut io::stdout().lock()) {
         // The reader has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-        outcome => outcome?,
-    };
-    Ok(Report { text: String::new(), json: json!({ "bytes": bytes }), code: 0 })
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(SHOWN),
+        outcome => outcome.map(|_| SHOWN),
+    }
 }
 
 /// Returns the time of the last event.
