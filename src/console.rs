@@ -3,6 +3,9 @@
 
 use std::io::{self, Write};
 
+/// Text before the reason why standard output cannot be written.
+pub const UNWRITTEN: &str = "cannot write to standard output";
+
 /// Writes a line to standard output. A reader that went away has read enough: that is no error.
 ///
 /// # Errors

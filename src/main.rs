@@ -3,6 +3,7 @@
 
 use std::{env, io::IsTerminal, process::ExitCode};
 
+use anyhow::Context;
 use pulsegate::{
     app,
     cli::{self, Cli, Command},
@@ -52,14 +53,14 @@ fn start_tracing(json: bool) {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if matches!(cli.command, Command::Check) {
         let outcome = cli::check(cli.config, process_environment(), cli.json);
-        println!("{}", outcome.text);
+        say(&outcome.text)?;
         return Ok(ExitCode::from(outcome.code));
     }
     let loaded = Config::load(cli.config.as_deref(), process_environment())?;
     let system = actix::System::new();
     match cli.command {
-        Command::Tool(tool) => return Ok(tell(system.block_on(app::look_after(loaded, cli.json, tool))?, cli.json)),
-        Command::Selftest => return Ok(tell(system.block_on(app::selftest())?, cli.json)),
+        Command::Tool(tool) => return tell(system.block_on(app::look_after(loaded, cli.json, tool))?, cli.json),
+        Command::Selftest => return tell(system.block_on(app::selftest())?, cli.json),
         Command::Demo(options) => system.block_on(app::demo(loaded, options))?,
         Command::Serve | Command::Check => system.block_on(app::serve(loaded))?,
     }
@@ -73,14 +74,18 @@ fn failure(error: &anyhow::Error, json: bool) -> String {
 }
 
 /// Prints a command's report and returns its exit code.
-fn tell(report: Report, json: bool) -> ExitCode {
+fn tell(report: Report, json: bool) -> anyhow::Result<ExitCode> {
     let text = match report.json {
         told if json && !told.is_null() => told.to_string(),
         _ => report.text,
     };
     // Empty where the command has already printed: played a recording, or written a log.
     if !text.is_empty() {
-        println!("{text}");
+        say(&text)?;
     }
-    ExitCode::from(report.code)
+    Ok(ExitCode::from(report.code))
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    console::say(text).context(console::UNWRITTEN)
 }

@@ -118,7 +118,8 @@ rules! {
     arrows: imports_follow_the_arrows, the_core_is_pure, few_read_the_clock, only_the_registry_writes,
         actix_stays_in_its_place, the_web_opens_no_door;
     habits: files_and_functions_are_short, line_one_says_what_it_is, nothing_is_left_unfinished, tests_do_not_sleep,
-        a_dropped_result_says_why, names_say_what_things_are, logs_are_lowercase, every_queue_has_a_bound;
+        a_dropped_result_says_why, names_say_what_things_are, logs_are_lowercase, every_queue_has_a_bound,
+        nothing_printed_panics;
 }
 
 #[test]

@@ -6,12 +6,13 @@ use std::{
     io::{self, BufWriter, Write},
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::{Report, ToolContext, plural};
 use crate::{
     cli::{AuditCommand, AuditFormat},
+    console::UNWRITTEN,
     core::{
         audit::{Entry, Head, Outcome},
         record::UtcMicros,
@@ -84,11 +85,11 @@ async fn export(
     let wanted = |at: UtcMicros| since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until);
     let outcome = journal.read_audit(|entry| {
         if wanted(entry.at) {
-            writeln!(out, "{}", line(entry, node, format))?;
+            writeln!(out, "{}", line(entry, node, format)).context(UNWRITTEN)?;
         }
         Ok(())
     });
-    let outcome = outcome.await.and_then(|unreadable| out.flush().map(|()| unreadable).map_err(anyhow::Error::from));
+    let outcome = outcome.await.and_then(|unreadable| out.flush().map(|()| unreadable).context(UNWRITTEN));
     let unreadable = match outcome {
         // The reader has read enough.
         Err(error) if is_broken_pipe(&error) => 0,

@@ -15,6 +15,7 @@ use tokio::task::coop::consume_budget;
 use super::{Report, ToolContext};
 use crate::{
     cli::Replay,
+    console::UNWRITTEN,
     recording::{
         cast::{self, Code, Event},
         text::Text,
@@ -49,7 +50,7 @@ pub async fn run(ctx: &ToolContext, options: &Replay) -> anyhow::Result<Report> 
     let context = || format!("cannot read {}", path.display());
     let mut file = ctx.recording_dir()?.read(path).with_context(context)?;
     if options.raw {
-        return pour(&mut file).with_context(context);
+        return pour(&mut file, context);
     }
     let total = last_moment(&mut file).with_context(context)?;
     let mut lines = BufReader::new(file);
@@ -75,7 +76,7 @@ pub async fn run(ctx: &ToolContext, options: &Replay) -> anyhow::Result<Report> 
                 Ok(()) => {}
                 // The reader has read enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break Ok(()),
-                Err(error) => break Err(error).context("cannot write"),
+                Err(error) => break Err(error).context(UNWRITTEN),
             },
         }
         // Events without a pause between them wait for nothing, and the runtime sees a signal only while nobody runs.
@@ -86,11 +87,18 @@ pub async fn run(ctx: &ToolContext, options: &Replay) -> anyhow::Result<Report> 
 }
 
 /// Writes the text of the recording unchanged.
-fn pour(file: &mut Text) -> io::Result<Report> {
-    match io::copy(file, &mut io::stdout().lock()) {
-        // The reader has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(SHOWN),
-        outcome => outcome.map(|_| SHOWN),
+fn pour(file: &mut Text, unread: impl Fn() -> String) -> anyhow::Result<Report> {
+    let mut lines = BufReader::new(file);
+    loop {
+        let part = lines.fill_buf().with_context(&unread)?;
+        let length = part.len();
+        match show(part) {
+            Ok(()) if length == 0 => return Ok(SHOWN),
+            Ok(()) => lines.consume(length),
+            // The reader has read enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(SHOWN),
+            Err(error) => return Err(error).context(UNWRITTEN),
+        }
     }
 }
 

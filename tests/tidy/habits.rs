@@ -150,6 +150,19 @@ pub fn every_queue_has_a_bound(source: &Source) -> Vec<Broken> {
     broken
 }
 
+/// Nothing that is shipped prints by a macro, which panics where the stream cannot be written: `console` prints.
+pub fn nothing_printed_panics(source: &Source) -> Vec<Broken> {
+    if !source.path.starts_with("src/") {
+        return Vec::new();
+    }
+    let mut broken = Vec::new();
+    for mark in ["print!(", "println!("] {
+        let found = source.lines_with(mark).into_iter().filter(|line| !source.is_test(*line));
+        broken.extend(found.map(|line| Broken::new(line, format!("`{mark}`: print by `console`"))));
+    }
+    broken
+}
+
 /// Log messages begin lowercase and end without a period.
 pub fn logs_are_lowercase(source: &Source) -> Vec<Broken> {
     let mut broken = Vec::new();
@@ -262,6 +275,18 @@ mod tests {
         assert_eq!(lines(rule, "src/a.rs", "\nregistry.do_send(a);\nlet (a, b) = mpsc::unbounded_channel();"), [2, 3]);
         assert!(lines(rule, "src/a.rs", "// not do_send(a)\nregistry.try_send(a)?;\nmpsc::channel(4);").is_empty());
         assert!(lines(rule, "tests/a.rs", "actor.do_send(a);").is_empty());
+    }
+
+    #[test]
+    fn a_print_that_may_panic_is_found() {
+        let rule = nothing_printed_panics;
+        assert_eq!(
+            lines(rule, "src/a.rs", "println!(\"a\");\n eprintln!();\nprint!(\"a\");\neprint!(\"a\");"),
+            [1, 2, 3, 4]
+        );
+        assert!(lines(rule, "src/a.rs", "// println!(a)\nconsole::say(\"print!(a)\")?;").is_empty());
+        assert!(lines(rule, "src/a.rs", "#[cfg(test)]\nmod tests {\n fn a() { println!(); }\n}").is_empty());
+        assert!(lines(rule, "xtask/src/a.rs", "println!();").is_empty());
     }
 
     #[test]
