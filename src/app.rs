@@ -46,6 +46,8 @@ mod doors;
 mod ending;
 /// The epoch of the node that begins with this start.
 mod epoch;
+/// The files that the configuration names.
+mod files;
 /// The first words on standard output.
 mod greeting;
 /// The OpenID Connect provider that users sign in with.
@@ -70,6 +72,7 @@ mod webhooks;
 
 pub use core_dumps::forbid_core_dumps;
 use epoch::Beginning;
+pub use files::unusable;
 use greeting::Greeting;
 use reload::Reload;
 pub use selftest::run as selftest;

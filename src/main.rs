@@ -52,7 +52,8 @@ fn start_tracing(json: bool) {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if matches!(cli.command, Command::Check) {
-        let outcome = cli::check(cli.config, process_environment(), cli.json);
+        let look_into = |config: &Config| actix::System::new().block_on(app::unusable(config));
+        let outcome = cli::check(cli.config, process_environment(), cli.json, look_into);
         say(&outcome.text)?;
         return Ok(ExitCode::from(outcome.code));
     }

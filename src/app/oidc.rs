@@ -2,12 +2,11 @@
 
 use std::fs;
 
-use anyhow::{Context, ensure};
 use secrecy::SecretString;
 
 use crate::{
     actor::clock,
-    config::{Config, SignInOidc},
+    config::{Config, SignInOidc, Unusable},
     core::oidc::{Rules, provider::Client},
     notify::provider::Provider,
     web::state::Oidc,
@@ -18,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// If its secret cannot be read.
-pub fn oidc(config: &Config) -> anyhow::Result<Option<Oidc>> {
+pub fn oidc(config: &Config) -> Result<Option<Oidc>, Unusable> {
     let told = &config.sign_in.oidc;
     let Some(issuer) = &told.issuer else { return Ok(None) };
     let client = Client {
@@ -43,15 +42,17 @@ pub fn oidc(config: &Config) -> anyhow::Result<Option<Oidc>> {
     }))
 }
 
-fn secret(told: &SignInOidc) -> anyhow::Result<SecretString> {
+fn secret(told: &SignInOidc) -> Result<SecretString, Unusable> {
     if let Some(secret) = &told.client_secret {
         return Ok(secret.0.clone());
     }
-    let file = told.client_secret_file.as_deref().context("sign_in.oidc.client_secret_file must be given")?;
+    let unusable = |why| Unusable { key: "sign_in.oidc.client_secret_file".to_owned(), why };
+    let file = told.client_secret_file.as_deref().ok_or_else(|| unusable("must be given".to_owned()))?;
     let shown = file.display();
-    let text =
-        fs::read_to_string(file).with_context(|| format!("sign_in.oidc.client_secret_file: {shown} cannot be read"))?;
+    let text = fs::read_to_string(file).map_err(|error| unusable(format!("{shown} cannot be read: {error}")))?;
     let secret = text.lines().next().unwrap_or_default().trim();
-    ensure!(!secret.is_empty(), "sign_in.oidc.client_secret_file: the first line of {shown} is empty");
+    if secret.is_empty() {
+        return Err(unusable(format!("the first line of {shown} must be the secret, and is empty")));
+    }
     Ok(secret.into())
 }

@@ -17,7 +17,10 @@ use pem_rfc7468::{LineEnding, encode_string};
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -26,7 +29,7 @@ use time::OffsetDateTime;
 
 use crate::{
     actor::clock,
-    config::{Config, Tls},
+    config::{Config, Tls, Unusable},
     data_dir,
 };
 
@@ -103,14 +106,37 @@ fn files(config: &Config) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
     }
 }
 
-fn read(cert: &Path, key: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
-    let chain = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("server.tls.cert: {} is no PEM certificate", cert.display()))?;
-    let key = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("server.tls.key: {} is no PEM key", key.display()))?;
-    let pair = CertifiedKey::from_der(chain, key, &provider());
-    Ok(Arc::new(pair.context("server.tls: key and certificate do not belong together")?))
+/// Returns what cannot be used of the configured files; the gateway's own certificate can be made anew.
+pub fn unusable(config: &Config) -> Vec<Unusable> {
+    let Tls { cert: Some(cert), key: Some(key), .. } = &config.server.tls else { return Vec::new() };
+    match (chain(cert), private(key)) {
+        (Ok(chain), Ok(private)) => pair(chain, private).err().into_iter().collect(),
+        (chain, private) => chain.err().into_iter().chain(private.err()).collect(),
+    }
+}
+
+fn read(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Unusable> {
+    pair(chain(cert)?, private(key)?)
+}
+
+fn chain(cert: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = chain.and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) });
+    chain.map_err(|error| wrong("cert", format!("{} is no PEM certificate: {error}", cert.display())))
+}
+
+fn private(key: &Path) -> Result<PrivateKeyDer<'static>, Unusable> {
+    let private = PrivateKeyDer::from_pem_file(key);
+    private.map_err(|error| wrong("key", format!("{} is no PEM key: {error}", key.display())))
+}
+
+fn pair(chain: Vec<CertificateDer<'static>>, private: PrivateKeyDer<'static>) -> Result<Arc<CertifiedKey>, Unusable> {
+    let pair = CertifiedKey::from_der(chain, private, &provider());
+    pair.map(Arc::new).map_err(|error| wrong("key", format!("key and certificate do not belong together: {error}")))
+}
+
+fn wrong(file: &str, why: String) -> Unusable {
+    Unusable { key: format!("server.tls.{file}"), why }
 }
 
 /// Returns the paths of the self-signed certificate in the data directory and its key, which are made if there is none
@@ -195,6 +221,9 @@ mod tests {
         mixed.server.tls.key = Some(other.path().join(data_dir::TLS_KEY));
         let refused = format!("{:#}", certificate.read_again(&mixed).unwrap_err());
         assert!(refused.contains("do not belong together"), "{refused}");
+        assert_eq!(unusable(&mixed).iter().map(|file| file.key.as_str()).collect::<Vec<_>>(), ["server.tls.key"]);
+        mixed.server.tls.key = Some(dir.path().join(data_dir::TLS_KEY));
+        assert!(unusable(&mixed).is_empty());
         fs::write(dir.path().join(data_dir::TLS_CERT), "nonsense").unwrap();
         assert!(certificate.read_again(&config(dir.path())).is_err());
         assert_eq!(certificate.fingerprint(), first);

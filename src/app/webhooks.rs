@@ -2,12 +2,11 @@
 
 use std::{fs, sync::Arc};
 
-use anyhow::{Context, ensure};
 use secrecy::SecretString;
 
 use crate::{
     actor::webhooks::Webhooks,
-    config::{self, Config},
+    config::{self, Config, Unusable},
     core::webhook::{Hook, MIN_SECRET_CHARS},
     notify::HttpPost,
     store::audit::WebhookCursorStore,
@@ -20,7 +19,8 @@ use crate::{
 /// # Errors
 /// If a secret cannot be read or is too short, or the journal cannot be written.
 pub async fn webhooks(config: &Config, cursors: Arc<dyn WebhookCursorStore>) -> anyhow::Result<Option<Webhooks>> {
-    let hooks = config.webhooks.iter().map(hook).collect::<anyhow::Result<Vec<_>>>()?;
+    let hooks = config.webhooks.iter().enumerate().map(|(index, told)| hook(index, told));
+    let hooks = hooks.collect::<Result<Vec<_>, _>>()?;
     for hook in &hooks {
         cursors.position(&hook.name).await?;
     }
@@ -28,15 +28,21 @@ pub async fn webhooks(config: &Config, cursors: Arc<dyn WebhookCursorStore>) -> 
     Ok((!hooks.is_empty()).then(|| Webhooks { hooks, cursors, post: Arc::new(HttpPost), show }))
 }
 
-fn hook(told: &config::Webhook) -> anyhow::Result<Hook> {
-    let (name, file) = (told.name.clone(), told.secret_file.display());
-    let text =
-        fs::read_to_string(&told.secret_file).with_context(|| format!("webhook {name}: {file} cannot be read"))?;
+/// Reads the secret of the webhook at this place of the configuration.
+///
+/// # Errors
+/// If it cannot be read or is too short.
+pub fn hook(index: usize, told: &config::Webhook) -> Result<Hook, Unusable> {
+    let file = told.secret_file.display();
+    let unusable = |why| Unusable { key: format!("webhooks[{index}].secret_file"), why };
+    let text = fs::read_to_string(&told.secret_file);
+    let text = text.map_err(|error| unusable(format!("{file} cannot be read: {error}")))?;
     let secret = text.lines().next().unwrap_or_default().trim();
-    let enough = secret.chars().count() >= MIN_SECRET_CHARS;
-    ensure!(enough, "webhook {name}: the first line of {file} must have at least {MIN_SECRET_CHARS} characters");
+    if secret.chars().count() < MIN_SECRET_CHARS {
+        return Err(unusable(format!("the first line of {file} must have at least {MIN_SECRET_CHARS} characters")));
+    }
     Ok(Hook {
-        name,
+        name: told.name.clone(),
         url: told.url.as_str().to_owned(),
         secret: SecretString::from(secret),
         actions: told.actions.clone(),

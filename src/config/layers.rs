@@ -12,7 +12,7 @@ use ::config::{ConfigError, Map, Source, Value, ValueKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Config, ConfigErrors,
+    Config, ConfigErrors, Unusable,
     block::Setting,
     mistake::{Place, Report, unknown},
     rules, yaml,
@@ -66,6 +66,18 @@ impl Config {
     /// Every mistake of both at once. When the file cannot be read or is not YAML, the checks that depend on it are
     /// skipped.
     pub fn load(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, ConfigErrors> {
+        Self::check(path, env, |_| Vec::new())
+    }
+
+    /// As [`load`](Self::load), and with what `look_into` finds wrong inside the files that the configuration names.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn check(
+        path: Option<&Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        look_into: impl FnOnce(&Self) -> Vec<Unusable>,
+    ) -> Result<Loaded, ConfigErrors> {
         let file = path.unwrap_or(Path::new(DEFAULT_PATH));
         let mut report = Report::new(file.display().to_string());
         let (tree, found) = match fs::read_to_string(file) {
@@ -95,6 +107,7 @@ impl Config {
         let admin_token = read_admin_token(&mut variables, &mut report);
         let seals = read_seals(&mut variables, &mut report);
         let config = tree.map(|tree| read_merged(tree, overrides, &mut report)).unwrap_or_default();
+        look_into(&config).into_iter().for_each(|file| report.unusable(file));
         let warnings = report.finish()?;
         let (file, named) = (found.then(|| file.to_owned()), path.map(Path::to_owned));
         Ok(Loaded { config, secrets: Secrets { admin_token, seals }, file, named, warnings })

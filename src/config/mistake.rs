@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
+use thiserror::Error;
 
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +31,16 @@ impl fmt::Display for Mistake {
         }
         write!(f, ": {}", self.message)
     }
+}
+
+/// A file that the configuration names, and whose content cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{key}: {why}")]
+pub struct Unusable {
+    /// The dotted path of the key that names it.
+    pub key: String,
+    /// The reason and what is allowed; never the content.
+    pub why: String,
 }
 
 /// All mistakes, in the order of the file, then of the environment. Displays as one line each.
@@ -106,6 +117,13 @@ impl Report {
     pub fn mistake(&mut self, path: &str, message: impl Into<String>) {
         let place = self.place(path);
         self.add(place.source, place.value, path, message.into());
+    }
+
+    /// Adds a mistake inside a file, unless the key that names it has one already: the file may be missing.
+    pub fn unusable(&mut self, file: Unusable) {
+        if !self.mistakes.iter().any(|mistake| mistake.key == file.key) {
+            self.mistake(&file.key, file.why);
+        }
     }
 
     /// Adds an unknown key at `path`, whose block knows `keys`.

@@ -39,7 +39,7 @@ mod via;
 mod yaml;
 
 pub use layers::{DEFAULT_PATH, Loaded, Secrets, process_environment};
-pub use mistake::{ConfigErrors, Mistake};
+pub use mistake::{ConfigErrors, Mistake, Unusable};
 pub use setting::{ByteSize, HookUrl, Origin, duration};
 pub use sign_in::{GroupRole, Issuer, SecretText, SignIn, SignInHeader, SignInOidc};
 

@@ -6,20 +6,34 @@ use russh::keys::{self, PrivateKey};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    ConnectError, Prompt, PromptField, PromptKind,
+    ConnectError, Credential, Prompt, PromptField, PromptKind,
     auth::MAX_ATTEMPTS,
     person::{Person, clean_line},
 };
 
+/// Reads the file of a credential as a login would, as far as no user has to be asked.
+///
+/// # Errors
+/// If a login could not use it.
+pub async fn try_file(credential: &Credential) -> Result<(), ConnectError> {
+    match credential {
+        Credential::KeyFile(path) => without_passphrase(path, &read_secret(path).await?).await.map(drop),
+        Credential::PasswordFile(path) => first_line(path).await.map(drop),
+        Credential::Password(_)
+        | Credential::SealedPassword(_)
+        | Credential::SealedKey(_)
+        | Credential::Agent
+        | Credential::GatewayKey
+        | Credential::Certificate
+        | Credential::Prompt => Ok(()),
+    }
+}
+
 /// Reads a private key, asking for its passphrase if it has one; `None` if the user does not know it.
 pub(super) async fn private_key(path: &Path, person: &Person) -> Result<Option<PrivateKey>, ConnectError> {
     let text = read_secret(path).await?;
-    let unreadable = |error: keys::Error| unusable(path, &format!("is no private key that can be read ({error})"));
-    if !is_encrypted(text.expose_secret()) {
-        match decode(&text, None).await {
-            Err(keys::Error::KeyIsEncrypted) => {}
-            decoded => return decoded.map(Some).map_err(unreadable),
-        }
+    if let Some(key) = without_passphrase(path, &text).await? {
+        return Ok(Some(key));
     }
     for attempt in 0..MAX_ATTEMPTS {
         let prompt = Prompt {
@@ -35,6 +49,18 @@ pub(super) async fn private_key(path: &Path, person: &Person) -> Result<Option<P
         }
     }
     Ok(None)
+}
+
+/// Decodes a private key; `None` if it needs a passphrase.
+async fn without_passphrase(path: &Path, text: &SecretString) -> Result<Option<PrivateKey>, ConnectError> {
+    if is_encrypted(text.expose_secret()) {
+        return Ok(None);
+    }
+    match decode(text, None).await {
+        Ok(key) => Ok(Some(key)),
+        Err(keys::Error::KeyIsEncrypted) => Ok(None),
+        Err(error) => Err(unusable(path, &format!("is no private key that can be read ({error})"))),
+    }
 }
 
 /// Whether a key file states that it needs a passphrase; OpenSSH's own format shows it only once decoded.

@@ -58,6 +58,7 @@ mod waiting;
 pub use address::is_plain_host;
 pub use client::{RusshConnector, SshSettings};
 pub use connect_error::ConnectError;
+pub use credential_file::try_file;
 pub use hostkeys::{Marker, Trusted};
 pub use own_keys::{AUTHORITY, KEY, OwnKeyError, OwnKeys};
 pub use review::{HostKeys, KnownKey, Overview, Review, ReviewError};
