@@ -6,7 +6,7 @@ use std::{
     io::{self, BufWriter, Write},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::json;
 
 use super::{Report, ToolContext, plural};
@@ -95,15 +95,13 @@ async fn export(
         Err(error) if is_broken_pipe(&error) => 0,
         outcome => outcome?,
     };
-    if unreadable > 0 {
-        tracing::error!(unreadable, "entries that this release cannot read were left out");
-    }
     let broken = journal.follow_audit(None).await?.broken;
-    if let Some(Broken { sequence, what }) = &broken {
-        tracing::error!(sequence, %what, "the log that was exported is not whole");
-    }
-    let code = u8::from(broken.is_some() || unreadable > 0);
-    Ok(Report { text: String::new(), json: serde_json::Value::Null, code })
+    let broken = broken
+        .map(|Broken { sequence, what }| format!("the log that was exported is not whole: entry {sequence}: {what}"));
+    let left_out = (unreadable > 0).then(|| format!("left out, as not readable here: {}", plural(unreadable, "entry")));
+    let wrong: Vec<String> = broken.into_iter().chain(left_out).collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+    Ok(Report { text: String::new(), json: serde_json::Value::Null, code: 0 })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -173,6 +173,10 @@ fn a_doctor_sees_an_altered_history_and_an_open_door() {
         findings.filter(|finding| finding["state"] == "ill").any(|finding| finding["check"] == check)
     };
     assert!(ill("permissions") && ill("chain") && ill("audit"), "{report:#}");
+    let export = tool(&data_dir, &["audit", "export", "--json"]);
+    let told =
+        export.err.lines().filter(|line| line.starts_with(r#"{"error":"the log that was exported is not whole"#));
+    assert_eq!((export.code, told.count()), (Some(1), 1), "{}", export.err);
     tool(&data_dir, &["doctor", "--repair"]);
     assert_eq!(fs::metadata(&database).unwrap().permissions().mode() & 0o777, 0o600);
 }
