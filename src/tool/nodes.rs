@@ -73,7 +73,7 @@ pub async fn run(ctx: &ToolContext, command: &NodeCommand) -> anyhow::Result<Rep
     if !records.fence(id.clone(), lease.clone()).await.context("store.records")? {
         let nodes = records.nodes().await.context("store.records")?;
         let now = nodes.iter().find(|node| node.id == id).map(|node| node.holder);
-        return Ok(refused(node, now));
+        bail!(refused(node, now));
     }
     let next = Epoch(lease.epoch.0.saturating_add(1));
     if let Some(live) = stores::live(ctx, NodeId("pulsegate-node-tool".to_owned()), Epoch(1))?
@@ -86,15 +86,14 @@ pub async fn run(ctx: &ToolContext, command: &NodeCommand) -> anyhow::Result<Rep
     Ok(Report { text, json: json!({ "node": node, "fenced": true }), code: 0 })
 }
 
-fn refused(node: &str, holder: Option<Holder>) -> Report {
-    let text = match holder {
+fn refused(node: &str, holder: Option<Holder>) -> String {
+    match holder {
         Some(Holder::Left) => format!("{node} left in order; there is nothing to confirm"),
         Some(Holder::Fenced) => format!("{node} is fenced already; its sessions are closed by any running gateway"),
         Some(Holder::Held) | None => {
             format!("{node} lives: it renewed its lease while it was looked at. Stop that gateway first")
         }
-    };
-    Report { text, json: json!({ "node": node, "fenced": false }), code: 1 }
+    }
 }
 
 async fn leases(records: &impl SharedRecords) -> anyhow::Result<BTreeMap<NodeId, Lease>> {

@@ -92,8 +92,8 @@ fn a_person_who_knows_that_a_node_is_gone_has_its_sessions_closed() {
     within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
     // A home of its own, since a tool's output is separated from a gateway's log by its place.
     let tool = site.home("tool");
-    let (status, said) = tool.run(&["node", "confirm-dead", "gw-2"]);
-    assert!(status.code() == Some(1) && said.contains("gw-2 lives"), "{said}");
+    let (status, said) = tool.run(&["--json", "node", "confirm-dead", "gw-2"]);
+    assert!(status.code() == Some(1) && said.contains(r#"{"error":"gw-2 lives"#), "{said}");
     let (status, said) = tool.run(&["node", "confirm-dead", "gw-9"]);
     assert!(status.code() == Some(1) && said.contains("known are: gw-1, gw-2"), "{said}");
     two.dies();
