@@ -70,9 +70,12 @@ pub async fn run(ctx: &ToolContext, options: &Restore) -> anyhow::Result<Report>
         (Some(_), false) => Server::WithoutPeople(imported),
     };
     let text = told(into, &manifest, files.len(), server);
-    let json = json!({"into": into, "imported_rows": imported, "manifest": manifest});
+    let json = json!({"into": into, "imported_rows": imported, "lacks": LACKS, "manifest": manifest});
     Ok(Report { text: text.join("\n"), json, code: 0 })
 }
+
+/// The files of a data directory that no backup holds, since who reads one would get into targets.
+const LACKS: [&str; 3] = [data_dir::SEAL_KEYS, ssh::KEY, ssh::AUTHORITY];
 
 /// The outcome for the rows of a server.
 enum Server {
@@ -109,12 +112,10 @@ fn told(into: &Path, manifest: &Manifest, files: usize, server: Server) -> Vec<S
             plural(count as u64, "recording")
         )),
     }
+    let [seals, key, authority] = LACKS;
     text.push(format!(
-        "a backup holds no {}, {} or {}: copy yours into {place} before the first start, or kept credentials cannot be \
-         opened",
-        data_dir::SEAL_KEYS,
-        ssh::KEY,
-        ssh::AUTHORITY
+        "a backup holds no {seals}, {key} or {authority}: copy yours into {place} before the first start, or kept \
+         credentials cannot be opened"
     ));
     text.push(format!("set node.data_dir to {place} and start; sessions that were open then are closed as node_lost"));
     text

@@ -210,7 +210,8 @@ fn a_backup_of_a_running_gateway_is_restored_whole() {
 
     // The same home, so that its targets and its node stay: only the folder differs.
     fs::rename(&data_dir, data_dir.with_file_name("lost")).unwrap();
-    well(&data_dir, &["restore", to, "--into", data_dir.to_str().unwrap()]);
+    let restored = well(&data_dir, &["restore", to, "--into", data_dir.to_str().unwrap()]);
+    assert_eq!(restored["lacks"], serde_json::json!(["seal.key", "ssh_key", "ssh_ca"]));
     let again = tool(&data_dir, &["restore", to, "--into", data_dir.to_str().unwrap()]);
     assert!(again.code == Some(1) && again.err.contains("is not empty"), "{}", again.err);
     let gateway = home.start();
