@@ -184,6 +184,7 @@ async fn set(
 ) -> anyhow::Result<Report> {
     let SetUser { name, role, grants, no_grants, disable, enable, reset_totp } = options;
     let user = find(directory, &name)?;
+    let takes_factor = reset_totp && (user.second_factor.is_some() || user.enrolment.is_some());
     let change = |user: User| User {
         role: role.unwrap_or(user.role),
         grants: if no_grants || !grants.is_empty() { each_once(grants) } else { user.grants },
@@ -196,10 +197,10 @@ async fn set(
     let state = if user.disabled { "may not sign in" } else { "may sign in" };
     let text = format!("{name} is {} and {state}; may open: {}", user.role.as_str(), opens(&user));
     ctx.did(Action::UserChange, &name, &format!("{text}.")).await;
-    if reset_totp {
+    if takes_factor {
         ctx.did(Action::UserSecondFactor, &name, "Taken away.").await;
     }
-    let text = if reset_totp { format!("{text}; the second factor is taken away") } else { text };
+    let text = if takes_factor { format!("{text}; the second factor is taken away") } else { text };
     Ok(done(text, json!({ "user": name, "role": user.role, "grants": user.grants, "disabled": user.disabled })))
 }
 

@@ -1,6 +1,6 @@
 //! The tools for users: their messages if there is nothing to work on.
 
-use super::tool;
+use super::{tool, well};
 
 #[test]
 fn a_token_of_admin_that_works_nowhere_is_told_to_be_one() {
@@ -35,4 +35,17 @@ fn a_password_that_did_not_come_is_asked_for_in_a_sentence() {
     let answer = tool(&dir.path().join("data"), &["user", "add", "ada", "--role", "user"]);
     assert_eq!(answer.code, Some(1));
     assert!(answer.err.contains("--password-file"), "{}", answer.err);
+}
+
+#[test]
+fn a_second_factor_that_nobody_has_is_not_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data_dir, password) = (dir.path().join("data"), dir.path().join("password"));
+    std::fs::write(&password, "correct horse battery staple\n").unwrap();
+    let password = password.to_str().unwrap();
+    well(&data_dir, &["user", "add", "ada", "--role", "user", "--password-file", password]);
+    let set = tool(&data_dir, &["user", "set", "ada", "--reset-totp"]);
+    assert!(set.code == Some(0) && !set.out.contains("taken away"), "{}", set.out);
+    let log = tool(&data_dir, &["audit", "export"]).out;
+    assert!(log.contains("user.change") && !log.contains("user.second_factor"), "{log}");
 }
