@@ -11,6 +11,9 @@ use crate::core::target::{is_group, is_name};
 /// The time within which a lost browser must be noticed.
 const NOTICE_WITHIN: Duration = Duration::from_secs(20);
 
+/// The largest limit of a recording, in whole units of a configuration.
+const MAX_RECORDING: ByteSize = ByteSize::kib(4095 * 1024 * 1024);
+
 /// Reports every rule that `config` breaks.
 pub(super) fn check(config: &Config, report: &mut Report) {
     report.end_of_reading();
@@ -112,7 +115,7 @@ fn ranges(config: &Config, report: &mut Report) {
     within(report, "ssh.keepalive_interval", ssh.keepalive_interval, 100 * MILLI, HOUR);
     within(report, "ssh.keepalive_max", ssh.keepalive_max, 1, 60);
     let recording = &config.recording;
-    within(report, "recording.max_size", recording.max_size, ByteSize::kib(1024), ByteSize::kib(u32::MAX));
+    within(report, "recording.max_size", recording.max_size, ByteSize::kib(1024), MAX_RECORDING);
     let kept = recording.retention.is_zero() || recording.retention >= HOUR;
     hold(report, kept, &["recording.retention"], || {
         "must be 0s (as long as the session) or at least 1h: recordings are looked through once an hour".to_owned()
@@ -126,6 +129,11 @@ fn ranges(config: &Config, report: &mut Report) {
     });
 }
 
+/// Returns a duration as it is written in a configuration, where zero is no number of nanoseconds.
+fn told(duration: Duration) -> String {
+    if duration.is_zero() { "0s".to_owned() } else { format!("{duration:?}") }
+}
+
 fn liveness(config: &Config, report: &mut Report) {
     let monitor = &config.monitor;
     let (timeout, interval, update) = (monitor.ping_timeout, monitor.ping_interval, monitor.update_interval);
@@ -135,8 +143,9 @@ fn liveness(config: &Config, report: &mut Report) {
         &["monitor.ping_timeout", "monitor.ping_interval"],
         || {
             format!(
-                "ping_timeout ({timeout:?}) must be at least twice ping_interval ({interval:?}): one lost ping is no \
-                 lost browser"
+                "ping_timeout ({}) must be at least twice ping_interval ({}): one lost ping is no lost browser",
+                told(timeout),
+                told(interval)
             )
         },
     );
@@ -146,8 +155,10 @@ fn liveness(config: &Config, report: &mut Report) {
         &["monitor.ping_timeout", "monitor.update_interval"],
         || {
             format!(
-                "ping_timeout ({timeout:?}) and update_interval ({update:?}) must not exceed {NOTICE_WITHIN:?} \
-                 together: a lost browser is noticed within that time"
+                "ping_timeout ({}) and update_interval ({}) must not exceed {NOTICE_WITHIN:?} together: a lost browser \
+                 is noticed within that time",
+                told(timeout),
+                told(update)
             )
         },
     );

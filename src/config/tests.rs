@@ -102,6 +102,8 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("store:\n  live: rediss://host\n", "config.yaml:2:9: store.live: must not be rediss://: TLS to Redis is not built into this version"),
         ("store:\n  flush_batch: 0\n", "config.yaml:2:16: store.flush_batch: must be between 1 and 10000"),
         ("store:\n  flush_batch: many\n", "config.yaml:2:16: store.flush_batch: must be a whole number"),
+        ("monitor:\n  ping_timeout: 0s\n", "config.yaml:2:17: monitor.ping_timeout: ping_timeout (0s) must be at least twice ping_interval (5s): one lost ping is no lost browser"),
+        ("recording:\n  max_size: 4096GiB\n", "config.yaml:2:13: recording.max_size: must be between 1MiB and 4095GiB"),
         ("monitor:\n  ping_timeout: 9s\n", "config.yaml:2:17: monitor.ping_timeout: ping_timeout (9s) must be at least twice ping_interval (5s): one lost ping is no lost browser"),
         ("monitor:\n  ping_interval: 7s\n", "config.yaml:2:18: monitor.ping_interval: ping_timeout (12s) must be at least twice ping_interval (7s): one lost ping is no lost browser"),
         ("monitor:\n  ping_timeout: 16s\n", "config.yaml:2:17: monitor.ping_timeout: ping_timeout (16s) and update_interval (5s) must not exceed 20s together: a lost browser is noticed within that time"),
