@@ -14,7 +14,6 @@ use sqlx::{
 use super::{Report, ToolContext, progress::Progress, stores, unfinished::Unfinished};
 use crate::{
     cli::BenchDb,
-    data_dir,
     store::{mysql::MySqlStore, sqlite::SqliteStore},
 };
 
@@ -162,9 +161,10 @@ impl Lab {
             let (store, connection) = records.scratch(&name).await.context("store.records")?;
             return Ok(Self::Server { connection, store: Box::new(store) });
         }
-        // On the disk of the records: in a folder in memory a sync costs nothing.
-        data_dir::make_private(&ctx.config.node.data_dir)?;
-        let folder = Unfinished::begin(&ctx.config.node.data_dir.join("bench"))?;
+        // On the disk of the records, also before the first start: in a folder in memory a sync costs nothing.
+        let data_dir = &ctx.config.node.data_dir;
+        let place = if data_dir.is_dir() { data_dir.join("bench") } else { data_dir.clone() };
+        let folder = Unfinished::begin(&place)?;
         let path = folder.path().join("bench.db");
         SqliteStore::migrate(&path, |_| {}).await?;
         let options = SqliteConnectOptions::new().filename(&path).journal_mode(SqliteJournalMode::Wal);

@@ -321,7 +321,7 @@ fn a_bench_measures_both_ways_and_leaves_nothing() {
     assert_eq!((&before["transactions"], &after["transactions"]), (&120.into(), &3.into()));
     assert_eq!(before["plan"], serde_json::json!(["SCAN session_records"]));
     assert!(after["plan"].to_string().contains("idx_session_active_lookup"), "{report:#}");
-    assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
