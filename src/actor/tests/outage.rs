@@ -128,7 +128,7 @@ async fn an_end_that_the_records_lack_for_long_is_told_the_live_view_again() {
     house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
     let end = house.find(id).await;
     let shown = async || house.live.one_of(end.node.clone(), id).await.unwrap();
-    eventually(async || shown().await.is_some()).await;
+    eventually(async || shown().await.is_some_and(|shown| shown.is_closed())).await;
     house.live.forget();
     assert_eq!(shown().await, None);
     let registry = &house.gateway.deps.registry;
