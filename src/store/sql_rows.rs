@@ -11,14 +11,20 @@ use sqlx::{
 };
 
 use super::{Excerpt, Lease, Position, StoreError};
-use crate::core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
+use crate::core::{
+    record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
+    visible::made_visible,
+};
+
+/// The most characters of a session's id that an error shows: an id has 36, and what stands in its place any number.
+const MAX_SHOWN: usize = 48;
 
 /// A row whose columns hold text or signed integers, which is all that the shared tables need.
 pub trait Columns {
     /// Returns a column of text.
     ///
     /// # Errors
-    /// [`unreadable`] if there is no such column, or it holds something else.
+    /// [`StoreError::Refused`], which names the column, if there is no such column, or it holds something else.
     fn text(&self, name: &str) -> Result<Option<&str>, StoreError>;
 
     /// Returns a column of integers.
@@ -32,11 +38,11 @@ macro_rules! columns {
     ($($row:ty),+) => {$(
         impl Columns for $row {
             fn text(&self, name: &str) -> Result<Option<&str>, StoreError> {
-                self.try_get(name).map_err(|_| unreadable())
+                self.try_get(name).map_err(|_| unreadable_at(name))
             }
 
             fn number(&self, name: &str) -> Result<Option<i64>, StoreError> {
-                self.try_get(name).map_err(|_| unreadable())
+                self.try_get(name).map_err(|_| unreadable_at(name))
             }
         }
     )+};
@@ -81,6 +87,10 @@ parameters!(Sqlite: SqliteArguments, MySql: MySqlArguments);
 
 /// Reads a row of `session_records`.
 pub fn record(row: &impl Columns) -> Result<Record, StoreError> {
+    columns_of_record(row).map_err(|error| placed(error, row, "session_records"))
+}
+
+fn columns_of_record(row: &impl Columns) -> Result<Record, StoreError> {
     Ok(Record {
         id: word(row, "session_id")?,
         username: word(row, "username")?,
@@ -94,11 +104,11 @@ pub fn record(row: &impl Columns) -> Result<Record, StoreError> {
         authority: match row.number("authority")? {
             Some(1) => Authority::Inferred,
             Some(2) => Authority::Observed,
-            _ => return Err(unreadable()),
+            _ => return Err(unreadable_at("authority")),
         },
         status: word(row, "status")?,
         end_reason: optional_word(row, "end_reason")?,
-        exit_status: row.number("exit_status")?.map(u32::try_from).transpose().map_err(|_| unreadable())?,
+        exit_status: exit_status(row)?,
         start_time: time(row, "start_time")?,
         last_seen_at: row.number("last_seen_at")?.map(UtcMicros),
         last_input_at: row.number("last_input_at")?.map(UtcMicros),
@@ -114,11 +124,20 @@ pub fn record(row: &impl Columns) -> Result<Record, StoreError> {
     })
 }
 
+fn exit_status(row: &impl Columns) -> Result<Option<u32>, StoreError> {
+    const NAME: &str = "exit_status";
+    row.number(NAME)?.map(u32::try_from).transpose().map_err(|_| unreadable_at(NAME))
+}
+
 /// The columns that [`rank`] reads.
 pub const RANKS: &str = "session_id, start_time, rank_key";
 
 /// Reads the position of a session, oldest first, and its rank.
 pub fn rank(row: &impl Columns) -> Result<(Position, u64), StoreError> {
+    columns_of_rank(row).map_err(|error| placed(error, row, "session_records"))
+}
+
+fn columns_of_rank(row: &impl Columns) -> Result<(Position, u64), StoreError> {
     let (key, id) = (time(row, "start_time")?.0, word(row, "session_id")?);
     Ok((Position { key, id }, count(row, "rank_key")?))
 }
@@ -154,6 +173,10 @@ pub fn excerpt(rows: &[impl Columns]) -> Result<Excerpt, StoreError> {
 
 /// Reads a row of `session_events`.
 pub fn transition(row: &impl Columns) -> Result<Transition, StoreError> {
+    columns_of_transition(row).map_err(|error| placed(error, row, "session_events"))
+}
+
+fn columns_of_transition(row: &impl Columns) -> Result<Transition, StoreError> {
     Ok(Transition {
         id: word::<SessionId>(row, "session_id")?,
         rank: count(row, "rank_key")?,
@@ -175,22 +198,22 @@ pub fn lease(row: &impl Columns) -> Result<Lease, StoreError> {
 
 /// Reads a column that is not negative.
 pub fn count(row: &impl Columns, name: &str) -> Result<u64, StoreError> {
-    row.number(name)?.and_then(|number| u64::try_from(number).ok()).ok_or_else(unreadable)
+    row.number(name)?.and_then(|number| u64::try_from(number).ok()).ok_or_else(|| unreadable_at(name))
 }
 
 /// Reads a column of text and parses it.
 pub fn word<T: FromStr>(row: &impl Columns, name: &str) -> Result<T, StoreError> {
-    optional_word(row, name)?.ok_or_else(unreadable)
+    optional_word(row, name)?.ok_or_else(|| unreadable_at(name))
 }
 
 /// Reads a column of text that may be NULL.
 pub fn optional_word<T: FromStr>(row: &impl Columns, name: &str) -> Result<Option<T>, StoreError> {
-    row.text(name)?.map(str::parse).transpose().map_err(|_| unreadable())
+    row.text(name)?.map(str::parse).transpose().map_err(|_| unreadable_at(name))
 }
 
 /// Reads a column of microseconds.
 pub fn time(row: &impl Columns, name: &str) -> Result<UtcMicros, StoreError> {
-    row.number(name)?.map(UtcMicros).ok_or_else(unreadable)
+    row.number(name)?.map(UtcMicros).ok_or_else(|| unreadable_at(name))
 }
 
 /// Returns `value` as the databases' signed integer; one that does not fit (2^63 bytes) becomes the largest.
@@ -201,4 +224,16 @@ pub fn integer(value: u64) -> i64 {
 /// Returns the error for a row that no release of the gateway can have written.
 pub fn unreadable() -> StoreError {
     StoreError::Refused("a stored row cannot be read".into())
+}
+
+/// As [`unreadable`], for what stands in one column.
+fn unreadable_at(column: &str) -> StoreError {
+    StoreError::Refused(format!("a stored row cannot be read: column {column}"))
+}
+
+/// Adds to an error of a row whose session and which table it is of, so that an operator finds it.
+fn placed(error: StoreError, row: &impl Columns, table: &str) -> StoreError {
+    let StoreError::Refused(what) = error else { return error };
+    let id = row.text("session_id").ok().flatten().unwrap_or_default();
+    StoreError::Refused(format!("{what} of session {} in {table}", made_visible(id, MAX_SHOWN)))
 }

@@ -182,6 +182,38 @@ async fn errors_never_carry_sql() {
     }
 }
 
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_named() {
+    let (store, _folder) = fresh().await;
+    let told = write(record(1, 2, Authority::Observed, Status::Active));
+    let id = told.record.id;
+    let session = format!(" of session {id} in ");
+    for (sql, place) in [
+        ("UPDATE session_records SET status = 'wat'", format!("column status{session}session_records")),
+        ("UPDATE session_records SET client_ip = 'zz'", format!("column client_ip{session}session_records")),
+        ("UPDATE session_records SET epoch = -1", format!("column epoch{session}session_records")),
+        ("UPDATE session_records SET authority = 3", format!("column authority{session}session_records")),
+        ("UPDATE session_records SET exit_status = -1", format!("column exit_status{session}session_records")),
+        (
+            "UPDATE session_records SET session_id = 'a\nb'",
+            "column session_id of session a\\u{a}b in session_rec".into(),
+        ),
+        ("UPDATE session_events SET end_reason = 'wat'", format!("column end_reason{session}session_events")),
+    ] {
+        let mut transaction = store.begin().await.unwrap();
+        transaction.run(sqlx::query("DELETE FROM session_records")).await.unwrap();
+        transaction.commit().await.unwrap();
+        store.apply(vec![told.clone()]).await.unwrap();
+        let mut transaction = store.begin().await.unwrap();
+        assert_eq!(transaction.run(sqlx::query(sql)).await.unwrap(), 1);
+        transaction.commit().await.unwrap();
+        let listed = store.list(ListQuery::default()).await.map(|_| ());
+        let error = listed.and(store.history(id).await.map(|_| ())).unwrap_err().to_string();
+        assert!(error.starts_with("the store refused: a stored row cannot be read: "), "{sql}: {error}");
+        assert!(error.contains(&place), "{sql}: {error}");
+    }
+}
+
 /// Returns the write of a heartbeat: the record moved on without a transition.
 fn moved(record: Record) -> Write {
     Write { record, transitions: Vec::new() }
