@@ -21,6 +21,13 @@ use crate::{
 /// Free bytes below which the disk is nearly full: a busy gateway writes as much in about an hour.
 const LITTLE_DISK: u64 = 512 << 20;
 
+/// Advice for a store that does not answer.
+const AWAY: &str = "see that the store runs and can be reached, and look again";
+
+/// Advice for what is stored and cannot be read.
+const EDITED: &str = "put right what is named there, which something else than a gateway wrote, and look again: nothing that \
+    depends on it was compared or mended";
+
 /// The files of the data directory that only the owner may read; some may not be there.
 const SECRET: [&str; 7] = [
     data_dir::DATABASE,
@@ -85,6 +92,18 @@ impl Finding {
     /// Returns a finding of a fault.
     pub fn ill(check: &'static str, says: String, advice: &str) -> Self {
         Self { state: State::Ill, advice: Some(advice.to_owned()), ..Self::sound(check, says) }
+    }
+
+    /// Returns what was read of a store. If it could not be read, that is one finding, and the others are looked for all
+    /// the same.
+    pub fn unless_read<T>(findings: &mut Vec<Self>, check: &'static str, read: Result<T, StoreError>) -> Option<T> {
+        let error = match read {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        let advice = if matches!(error, StoreError::Unavailable(_)) { AWAY } else { EDITED };
+        findings.push(Self::ill(check, error.to_string(), advice));
+        None
     }
 }
 
@@ -172,9 +191,7 @@ pub fn schema(check: &'static str, schema: Result<Vec<(Step, bool)>, StoreError>
             let says = format!("{} pending", plural(pending as u64, "step"));
             Finding::ill(check, says, "stop the gateway and run `pulsegate migrate`")
         }
-        Err(error @ StoreError::Unavailable(_)) => {
-            Finding::ill(check, error.to_string(), "see that the store runs and can be reached, and look again")
-        }
+        Err(error @ StoreError::Unavailable(_)) => Finding::ill(check, error.to_string(), AWAY),
         Err(error) => {
             Finding::ill(check, error.to_string(), "run the release that this schema is of, or restore a backup")
         }

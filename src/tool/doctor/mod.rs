@@ -20,7 +20,8 @@ use crate::{
     cli::Doctor,
     core::record::{Epoch, NodeId, UtcMicros},
     data_dir,
-    store::{LiveStore, RecordStore, mysql::MySqlStore, sqlite::SqliteStore},
+    recording::directory::RecordingDir,
+    store::{LiveStore, RecordStore, StoreError, mysql::MySqlStore, sqlite::SqliteStore},
 };
 
 /// Compares the stores side by side.
@@ -83,11 +84,13 @@ pub async fn run(ctx: &ToolContext, options: &Doctor) -> anyhow::Result<Report> 
     let is_comparable = findings.last().is_none_or(|finding| finding.state != State::Ill) || records.is_none();
     findings.extend(sealed::examine(ctx, &journal, records.as_ref()).await);
     findings.extend(ways::examine(ctx, &journal, records.as_ref()).await);
-    let node = data_dir::known_node_id(data_dir, ctx.config.node.id.as_deref())?;
+    // One that cannot be read is among the findings.
+    let node = data_dir::known_node_id(data_dir, ctx.config.node.id.as_deref()).ok().flatten();
     let (Some(node), true) = (node, is_comparable) else {
         return Ok(report(findings, None, lock.is_none(), 0));
     };
-    let epoch = journal.lease(node.clone()).await?.map_or(Epoch(0), |lease| lease.epoch);
+    let lease = Finding::unless_read(&mut findings, "lease", journal.lease(node.clone()).await).flatten();
+    let epoch = lease.map_or(Epoch(0), |lease| lease.epoch);
     let live = stores::live(ctx, node.clone(), epoch)?;
     let retention = i64::try_from(ctx.config.store.retention.as_micros()).ok().filter(|retention| *retention > 0);
     let retired = retention.map(|retention| UtcMicros((ctx.utc)().0.saturating_sub(retention)));
@@ -103,7 +106,9 @@ async fn examine(
     lock: Option<File>,
     mut findings: Vec<Finding>,
 ) -> anyhow::Result<Report> {
-    if lock.is_some() && serves_elsewhere(patient).await? {
+    let serves_elsewhere = if lock.is_some() { patient.serves_elsewhere().await } else { Ok(false) };
+    let serves_elsewhere = Finding::unless_read(&mut findings, "lease", serves_elsewhere);
+    if serves_elsewhere == Some(true) {
         if options.repair {
             bail!(
                 "a gateway named {} serves elsewhere on the same records: this data directory is a copy; nothing was mended",
@@ -117,23 +122,19 @@ async fn examine(
             "give this one its own node.id, or delete it",
         ));
     }
-    let rows = patient.journal.contents().await?.records;
-    let mut found = patient.compare(ctx, rows).await?;
-    if patient.running && !found.differences.is_empty() {
-        tokio::time::sleep(SETTLES).await;
-        found = patient.compare(ctx, rows).await?.lasting(&found);
+    let is_shown = match &patient.live {
+        Some(live) => Finding::unless_read(&mut findings, "live view", live.open().await).is_some(),
+        None => true,
+    };
+    if !is_shown {
+        patient.live = None;
     }
-    let mut mended = 0;
-    if options.repair && !found.differences.is_empty() {
-        patient.journal = stores::journal(ctx, &patient.path).await?;
-        let total = found.differences.values().map(Vec::len).sum::<usize>() as u64;
-        let batch = ctx.config.session.cleanup_batch_size.max(1) as usize;
-        let progress = Progress::new("mend", total, ctx.clock);
-        let recording_dir = ctx.recording_dir()?;
-        mended = repair::repair(&patient.view(), &found, (ctx.utc)(), batch, &recording_dir, progress).await?;
-        found = patient.compare(ctx, rows).await?;
-    }
-    let report = report(findings, Some(&found), patient.running, mended);
+    // What a store that cannot be read knows of a session's end or its last sign of life is not to be written over.
+    let mends = options.repair && is_shown && serves_elsewhere.is_some();
+    let mend = if mends { Some(ctx.recording_dir()?) } else { None };
+    let treated = Finding::unless_read(&mut findings, "stores", patient.treat(ctx, mend.as_ref()).await);
+    let (found, mended) = treated.map_or((None, 0), |(found, mended)| (Some(found), mended));
+    let report = report(findings, found.as_ref(), patient.running, mended);
     drop(lock);
     Ok(report)
 }
@@ -150,20 +151,39 @@ impl Patient {
         }
     }
 
-    async fn compare(&self, ctx: &ToolContext, rows: u64) -> anyhow::Result<Comparison> {
-        Ok(compare::compare(&self.view(), Progress::new("compare", rows, ctx.clock)).await?)
+    async fn compare(&self, ctx: &ToolContext, rows: u64) -> Result<Comparison, StoreError> {
+        compare::compare(&self.view(), Progress::new("compare", rows, ctx.clock)).await
     }
-}
 
-/// Whether another process renews this node's lease in the records: the lock proves only that none does on this folder.
-async fn serves_elsewhere(patient: &Patient) -> anyhow::Result<bool> {
-    let Some(records) = &patient.records else { return Ok(false) };
-    let before = records.lease(patient.node.clone()).await?;
-    if before.is_none() {
-        return Ok(false);
+    /// Compares the stores, and mends them if the recordings to `mend` them from are given; returns the differences that
+    /// are left and the number of sessions written.
+    async fn treat(&mut self, ctx: &ToolContext, mend: Option<&RecordingDir>) -> Result<(Comparison, u64), StoreError> {
+        let rows = self.journal.contents().await?.records;
+        let mut found = self.compare(ctx, rows).await?;
+        if self.running && !found.differences.is_empty() {
+            tokio::time::sleep(SETTLES).await;
+            found = self.compare(ctx, rows).await?.lasting(&found);
+        }
+        let Some(recording_dir) = mend.filter(|_| !found.differences.is_empty()) else { return Ok((found, 0)) };
+        self.journal = stores::journal(ctx, &self.path).await?;
+        let total = found.differences.values().map(Vec::len).sum::<usize>() as u64;
+        let batch = ctx.config.session.cleanup_batch_size.max(1) as usize;
+        let progress = Progress::new("mend", total, ctx.clock);
+        let mended = repair::repair(&self.view(), &found, (ctx.utc)(), batch, recording_dir, progress).await?;
+        Ok((self.compare(ctx, rows).await?, mended))
     }
-    tokio::time::sleep(RENEWALS).await;
-    Ok(records.lease(patient.node.clone()).await? != before)
+
+    /// Whether another process renews this node's lease in the records: the lock proves only that none does on this
+    /// folder.
+    async fn serves_elsewhere(&self) -> Result<bool, StoreError> {
+        let Some(records) = &self.records else { return Ok(false) };
+        let before = records.lease(self.node.clone()).await?;
+        if before.is_none() {
+            return Ok(false);
+        }
+        tokio::time::sleep(RENEWALS).await;
+        Ok(records.lease(self.node.clone()).await? != before)
+    }
 }
 
 fn report(mut findings: Vec<Finding>, found: Option<&Comparison>, running: bool, mended: u64) -> Report {

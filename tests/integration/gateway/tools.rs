@@ -19,6 +19,8 @@ use crate::support::{
     skip,
 };
 
+/// The doctor, on stores that somebody else has written to.
+mod doctor;
 /// The tools for users.
 mod people;
 

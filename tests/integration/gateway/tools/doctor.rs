@@ -1,0 +1,66 @@
+//! The doctor on a killed gateway's stores that cannot be read, or that something else than a gateway has written to.
+
+use std::path::Path;
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, ConnectOptions, sqlite::SqliteConnectOptions};
+
+use super::{Answer, killed, tool, tool_with};
+use crate::support::playground::Playground;
+
+/// Runs a statement on the database of a gateway that does not run, and returns the number of rows that it changed.
+fn alters(data_dir: &Path, sql: &str) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = SqliteConnectOptions::new().filename(data_dir.join("pulsegate.db"));
+        let mut file = options.connect().await.unwrap();
+        sqlx::query(AssertSqlSafe(sql.to_owned())).execute(&mut file).await.unwrap().rows_affected()
+    })
+}
+
+/// Returns the faults that a doctor found by one check, each as it says it.
+#[track_caller]
+fn ills(answer: &Answer, check: &str) -> Vec<String> {
+    let report = answer.json();
+    let findings = report["findings"].as_array().unwrap().iter();
+    let ill = findings.filter(|finding| finding["state"] == "ill" && finding["check"] == check);
+    ill.map(|finding| finding["says"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Whether a doctor found a thing sound.
+#[track_caller]
+fn is_sound(answer: &Answer, check: &str) -> bool {
+    let report: Value = answer.json();
+    let mut findings = report["findings"].as_array().unwrap().iter();
+    findings.any(|finding| finding["state"] == "sound" && finding["check"] == check)
+}
+
+#[test]
+fn a_doctor_compares_the_others_when_a_store_does_not_answer_and_mends_nothing() {
+    let playground = Playground::start();
+    let home = killed(&playground);
+    let data_dir = home.data_dir();
+    // Nobody listens there.
+    let settings = [("PULSEGATE__STORE__LIVE", "redis://127.0.0.1:1")];
+    for args in [&["doctor", "--json"][..], &["doctor", "--repair", "--json"]] {
+        let sick = tool_with(&data_dir, args, &settings);
+        assert_eq!(sick.code, Some(1), "{}", sick.err);
+        assert_eq!(ills(&sick, "live view").len(), 1, "{}", sick.out);
+        assert!(is_sound(&sick, "chain") && is_sound(&sick, "stores"), "{}", sick.out);
+        assert_eq!(super::differences(&sick.json())["left_open"], 2, "{}", sick.out);
+        assert_eq!(sick.json()["mended"], 0, "{}", sick.out);
+    }
+}
+
+#[test]
+fn a_doctor_names_the_row_that_cannot_be_read_and_goes_on() {
+    let playground = Playground::start();
+    let home = killed(&playground);
+    let data_dir = home.data_dir();
+    assert_eq!(alters(&data_dir, "UPDATE session_records SET client_ip = 'zz' WHERE status = 'closed'"), 1);
+    let sick = tool(&data_dir, &["doctor", "--json"]);
+    assert_eq!(sick.code, Some(1), "{}", sick.err);
+    let says = ills(&sick, "stores").join("; ");
+    assert!(says.contains("column client_ip of session 01") && says.ends_with(" in session_records"), "{says}");
+    assert!(is_sound(&sick, "chain") && is_sound(&sick, "audit"), "{}", sick.out);
+}
