@@ -48,7 +48,7 @@ pub use audit::{Broken, Fault, Followed};
 use disk::Disk;
 use failure::failed;
 use journal::Tail;
-pub use journal::Verdict;
+pub use journal::{Misfits, Verdict};
 pub use steps::STEPS;
 pub use upkeep::Contents;
 

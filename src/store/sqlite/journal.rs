@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use futures_util::{StreamExt, future::BoxFuture};
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, SqliteConnection, SqlitePool};
 
 use super::{SqliteStore, Transaction, failed, rows};
 use crate::{
@@ -32,6 +32,32 @@ pub(super) const NOTE_EVERYTHING: &str = "INSERT INTO outbox (session_id, rank_k
 pub(super) const PENDING_EVENTS: &str = "SELECT e.session_id, e.rank_key, e.at, e.status, e.end_reason, e.detail \
     FROM outbox o CROSS JOIN session_events e ON e.session_id = o.session_id AND e.event_id >= o.first_event \
     WHERE o.session_id >= ?1 AND o.session_id <= ?2 ORDER BY e.session_id, e.version, e.rank_key";
+
+/// Sessions that are closed otherwise than their history says. Row and event are written in one transaction.
+pub(super) const ENDED_OTHERWISE: &str = "SELECT r.session_id FROM session_records r WHERE r.status = 'closed' \
+    AND NOT EXISTS (SELECT 1 FROM session_events e WHERE e.session_id = r.session_id \
+        AND e.status = 'closed' AND e.end_reason IS r.end_reason)";
+
+/// Sessions that are open, although their history has the end.
+pub(super) const REOPENED: &str = "SELECT r.session_id \
+    FROM session_records AS r INDEXED BY idx_session_active_lookup WHERE r.status <> 'closed' \
+    AND EXISTS (SELECT 1 FROM session_events e WHERE e.session_id = r.session_id AND e.status = 'closed')";
+
+/// Sessions that have a history and no row. A file with a stub has removed old sessions, whose events may still be there.
+pub(super) const ROWLESS: &str = "SELECT DISTINCT e.session_id FROM session_events e \
+    WHERE NOT EXISTS (SELECT 1 FROM session_records r WHERE r.session_id = e.session_id) \
+    AND NOT EXISTS (SELECT 1 FROM session_events stub WHERE stub.session_id = '')";
+
+/// Sessions whose row and history contradict each other.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Misfits {
+    /// Closed, but with another end than the history has, or with one that it lacks.
+    pub ended_otherwise: Vec<SessionId>,
+    /// Open, although the history has the end.
+    pub reopened: Vec<SessionId>,
+    /// Without a row.
+    pub rowless: Vec<SessionId>,
+}
 
 /// The last event of the chain.
 #[derive(Debug, Clone, Copy)]
@@ -155,6 +181,19 @@ impl SqliteStore {
             (before, last, count) = (link, Some(sequence), count + 1);
         }
         Ok(Verdict::Whole(count))
+    }
+
+    /// Compares each session's row with its history, which are written together.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file cannot be read.
+    pub async fn misfits(&self) -> Result<Misfits, StoreError> {
+        let select = async |sql: &'static str| self.read(QueryBuilder::new(sql), rows::session_id).await;
+        Ok(Misfits {
+            ended_otherwise: select(ENDED_OTHERWISE).await?,
+            reopened: select(REOPENED).await?,
+            rowless: select(ROWLESS).await?,
+        })
     }
 }
 

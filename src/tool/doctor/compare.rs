@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use super::plan::{Difference, SessionFacts, StoreAnswer, judge};
 use crate::{
     core::record::{NodeId, Record, SessionId, UtcMicros},
-    store::{Journal, ListQuery, LiveStore, Position, RecordStore, Sort, SortKey, StoreError, sqlite::SqliteStore},
+    store::{
+        Journal, ListQuery, LiveStore, Position, RecordStore, Sort, SortKey, StoreError,
+        sqlite::{Misfits, SqliteStore},
+    },
     tool::progress::Progress,
 };
 
@@ -113,6 +116,7 @@ pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparis
         let (journal, running) = (StoreAnswer::Nothing, view.running);
         found.note(id, &SessionFacts { journal, records, live: word, waiting: false, same: true, running });
     }
+    found.note_misfits(view).await?;
     Ok(found)
 }
 
@@ -122,6 +126,22 @@ impl Comparison {
         for difference in judge(facts) {
             self.differences.entry(difference).or_default().push(id);
         }
+    }
+
+    /// Notes on which sessions the journal contradicts itself.
+    async fn note_misfits(&mut self, view: &View<'_>) -> Result<(), StoreError> {
+        let Misfits { ended_otherwise, reopened, mut rowless } = view.journal.misfits().await?;
+        if view.retired.is_some() {
+            // A session leaves before its events do.
+            rowless.clear();
+        }
+        let found = [
+            (Difference::EndedOtherwise, ended_otherwise),
+            (Difference::Reopened, reopened),
+            (Difference::Rowless, rowless),
+        ];
+        self.differences.extend(found.into_iter().filter(|(_, sessions)| !sessions.is_empty()));
+        Ok(())
     }
 }
 

@@ -48,6 +48,12 @@ pub enum Difference {
     LiveLacks,
     /// Older in the live view.
     LiveBehind,
+    /// Closed otherwise than its history in the journal says.
+    EndedOtherwise,
+    /// Open in the journal, although its history there has the end.
+    Reopened,
+    /// Missing in the journal, although its history is there.
+    Rowless,
 }
 
 /// Returns how the stores differ on one session.
@@ -131,6 +137,18 @@ impl Difference {
             Self::LiveBehind => (
                 "older in the live view than in the records",
                 "the running gateway writes them again; if not, see its log about Redis",
+            ),
+            Self::EndedOtherwise => (
+                "closed otherwise than their history in the journal says, or without an end in it: one of them was edited",
+                "compare row and history by hand; nothing here can tell which one is right, so nothing is changed",
+            ),
+            Self::Reopened => (
+                "open in the journal, although their history there has the end: the row was set back",
+                "stop the gateway and run `pulsegate doctor --repair`: it closes them as their history says",
+            ),
+            Self::Rowless => (
+                "missing in the journal, although their history is there: the row was deleted",
+                "restore the newest backup that has them; if store.retention was set once, it has removed them itself",
             ),
         }
     }

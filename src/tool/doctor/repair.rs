@@ -6,7 +6,7 @@ use super::{
     plan::Difference,
 };
 use crate::{
-    core::record::{Authority, Record, SessionId, UtcMicros},
+    core::record::{Authority, EndReason, Record, SessionId, Transition, UtcMicros},
     recording::directory::{Finished, RecordingDir},
     store::{Journal, RecordStore, StoreError, Write},
     tool::progress::Progress,
@@ -14,6 +14,9 @@ use crate::{
 
 /// Detail of the end of an orphan.
 const FOUND: &str = "The gateway ended without closing it; found by the doctor.";
+
+/// Detail of the end of a session that stood open again.
+const TOLD: &str = "It was over, but stood open again; closed by the doctor as its history says.";
 
 /// Mends in batches of at most `batch` sessions; returns the number of sessions written.
 ///
@@ -70,14 +73,18 @@ pub async fn repair(
     Ok(written)
 }
 
-/// Seals the recording of an orphan, which no gateway writes any more, and returns the write that closes it with its
-/// last sign of life, there or in the live view.
+/// Returns the write that closes an orphan: by the end that its history has, else with its last sign of life, in the
+/// live view or its recording, which no gateway writes any more and which is sealed.
 async fn lost(
     view: &View<'_>,
     recording_dir: &RecordingDir,
     mut orphan: Record,
     now: UtcMicros,
 ) -> Result<Write, StoreError> {
+    let history = view.journal.history(orphan.id).await?;
+    if let Some((reason, end)) = history.iter().rev().find_map(|event| Some((event.end_reason?, event))) {
+        return Ok(as_told(orphan, reason, end, now));
+    }
     if let Some(live) = view.live {
         let shown = live.one_of(orphan.node.clone(), orphan.id).await?;
         orphan.note_life(shown.and_then(|shown| shown.last_seen_at), now);
@@ -94,6 +101,17 @@ async fn lost(
         }
     }
     Ok(Write::close_as_node_lost(orphan, Authority::Observed, now, detail))
+}
+
+/// Returns the write that closes a session by an end that it had: as a new version, since what set the row back may
+/// have left it the rank of that end.
+fn as_told(mut reopened: Record, reason: EndReason, end: &Transition, now: UtcMicros) -> Write {
+    reopened.version = reopened.version.max(end.version()) + 1;
+    reopened.authority = Authority::Observed;
+    let end_time = reopened.end_time.or(reopened.last_seen_at).unwrap_or(end.at);
+    reopened.close(reason, end_time, end.at);
+    let transitions = vec![reopened.transition(now, TOLD.to_owned())];
+    Write { record: reopened, transitions }
 }
 
 /// Writes the content of the outbox to the records.
@@ -198,5 +216,16 @@ mod tests {
             assert_eq!(records.history(session).await.unwrap(), history);
             assert!(records.get(session).await.unwrap().unwrap().is_closed());
         }
+    }
+
+    #[test]
+    fn a_session_that_was_set_back_ends_as_its_history_says() {
+        let (open, end) = (change(1, 5, Status::Active), change(1, 7, Status::Closed));
+        let seen = open.record.last_seen_at;
+        let Write { record, transitions } = as_told(open.record, EndReason::Exited, &end.transitions[0], UtcMicros(9));
+        assert!(record.rank() > end.record.rank(), "the row may have kept the rank of its end");
+        assert_eq!((record.end_reason, record.end_time), (Some(EndReason::Exited), seen));
+        assert_eq!(record.detected_at, end.record.detected_at);
+        assert_eq!(transitions, [record.transition(UtcMicros(9), TOLD.into())]);
     }
 }

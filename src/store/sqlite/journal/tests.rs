@@ -1,6 +1,6 @@
 //! The chain and the outbox, on a real file. Knows the file well enough to forge it.
 
-use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 use super::*;
@@ -26,9 +26,10 @@ async fn journal() -> (SqliteStore, TempDir) {
     (store.keep_outbox().await.unwrap(), folder)
 }
 
-async fn tamper(folder: &TempDir, sql: &'static str) {
+async fn tamper(folder: &TempDir, sql: &str) {
     let options = SqliteConnectOptions::new().filename(folder.path().join("journal.db"));
     let mut connection = options.connect().await.unwrap();
+    let sql = AssertSqlSafe(sql.to_owned());
     assert_eq!(sqlx::query(sql).execute(&mut connection).await.unwrap().rows_affected(), 1);
 }
 
@@ -161,4 +162,27 @@ async fn what_another_release_wrote_is_read_and_the_chain_begins_after_it() {
     store.apply(vec![old.clone(), change(1, 2, Status::Detached)]).await.unwrap();
     assert_eq!(store.history(old.record.id).await.unwrap().len(), 2);
     assert_eq!(store.verify().await.unwrap(), Verdict::Whole(1));
+}
+
+#[tokio::test]
+async fn a_row_that_its_history_contradicts_is_found() {
+    let (store, folder) = journal().await;
+    let all = [(1, Status::Active), (2, Status::Closed), (3, Status::Closed), (4, Status::Closed), (5, Status::Closed)];
+    let all = all.map(|(n, status)| change(n, 2, status));
+    store.apply(all.to_vec()).await.unwrap();
+    // Its activity moved on since.
+    store.apply(vec![Write { transitions: vec![], ..change(1, 3, Status::Active) }]).await.unwrap();
+    assert_eq!(store.misfits().await.unwrap(), Misfits::default());
+    let [_, reopened, other, lost, rowless] = all.map(|write| write.record.id);
+    let (row, event) = ("session_records", "session_events");
+    for (id, sql) in [
+        (reopened, format!("UPDATE {row} SET status = 'active', end_reason = NULL, end_time = NULL")),
+        (other, format!("UPDATE {row} SET end_reason = NULL")),
+        (lost, format!("DELETE FROM {event}")),
+        (rowless, format!("DELETE FROM {row}")),
+    ] {
+        tamper(&folder, &format!("{sql} WHERE session_id = '{id}'")).await;
+    }
+    let expected = Misfits { ended_otherwise: vec![other, lost], reopened: vec![reopened], rowless: vec![rowless] };
+    assert_eq!(store.misfits().await.unwrap(), expected);
 }

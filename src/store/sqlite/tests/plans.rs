@@ -13,8 +13,9 @@ use crate::{
 };
 
 /// Statements of this store alone that look up some rows.
-const LOOK_UP: [&str; 8] = [
+const LOOK_UP: [&str; 9] = [
     journal::PENDING_EVENTS,
+    journal::ENDED_OTHERWISE,
     sharing::TAKE,
     sign_ins::FORGET,
     sign_ins::NOTE_OVER,
@@ -25,9 +26,9 @@ const LOOK_UP: [&str; 8] = [
 ];
 
 /// Statements that read a table from its beginning or its end: its last row; all that a gateway holds in memory or
-/// verifies; once in a file's life everything that another store never received; and the users for an admin, until
+/// verifies, or a doctor compares; once in a file's life everything that another store never received; and the users for an admin, until
 /// there is one.
-const SCAN: [(&str, &str); 9] = [
+const SCAN: [(&str, &str); 11] = [
     ("nodes", sharing::NODES),
     ("nodes", sharing::EPOCHS),
     ("users", people_sql::USERS),
@@ -36,6 +37,8 @@ const SCAN: [(&str, &str); 9] = [
     ("others", people_sql::add_first!("", "ON CONFLICT DO NOTHING")),
     ("session_events", journal::LAST_EVENT),
     ("session_events", journal::CHAIN),
+    ("r USING INDEX idx_session_active_lookup", journal::REOPENED),
+    ("e USING COVERING INDEX idx_event_once", journal::ROWLESS),
     ("session_records", journal::NOTE_EVERYTHING),
 ];
 

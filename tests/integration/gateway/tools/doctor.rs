@@ -1,11 +1,11 @@
 //! The doctor on a killed gateway's stores that cannot be read, or that something else than a gateway has written to.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, ConnectOptions, sqlite::SqliteConnectOptions};
 
-use super::{Answer, killed, tool, tool_with};
+use super::{Answer, differences, killed, tool, tool_with, well};
 use crate::support::playground::Playground;
 
 /// Runs a statement on the database of a gateway that does not run, and returns the number of rows that it changed.
@@ -47,7 +47,7 @@ fn a_doctor_compares_the_others_when_a_store_does_not_answer_and_mends_nothing()
         assert_eq!(sick.code, Some(1), "{}", sick.err);
         assert_eq!(ills(&sick, "live view").len(), 1, "{}", sick.out);
         assert!(is_sound(&sick, "chain") && is_sound(&sick, "stores"), "{}", sick.out);
-        assert_eq!(super::differences(&sick.json())["left_open"], 2, "{}", sick.out);
+        assert_eq!(differences(&sick.json())["left_open"], 2, "{}", sick.out);
         assert_eq!(sick.json()["mended"], 0, "{}", sick.out);
     }
 }
@@ -63,4 +63,28 @@ fn a_doctor_names_the_row_that_cannot_be_read_and_goes_on() {
     let says = ills(&sick, "stores").join("; ");
     assert!(says.contains("column client_ip of session 01") && says.ends_with(" in session_records"), "{says}");
     assert!(is_sound(&sick, "chain") && is_sound(&sick, "audit"), "{}", sick.out);
+}
+
+#[test]
+fn a_doctor_closes_what_was_set_back_as_its_history_says() {
+    let playground = Playground::start();
+    let home = killed(&playground);
+    let data_dir = home.data_dir();
+    well(&data_dir, &["doctor", "--repair"]);
+    let set_back = "UPDATE session_records SET status = 'active', end_reason = NULL, end_time = NULL, detected_at = NULL \
+        WHERE end_reason = 'exited'";
+    assert_eq!(alters(&data_dir, set_back), 1);
+    let sick = tool(&data_dir, &["doctor", "--json"]);
+    let expected = [("left_open".to_owned(), 1), ("reopened".to_owned(), 1)];
+    assert_eq!(differences(&sick.json()), BTreeMap::from(expected), "{}", sick.out);
+    let mended = well(&data_dir, &["doctor", "--repair"]);
+    assert_eq!((&mended["mended"], &mended["healthy"]), (&1.into(), &true.into()));
+    assert_eq!(home.start().lists("reason=exited").len(), 1);
+
+    assert_eq!(alters(&data_dir, "UPDATE session_records SET end_reason = NULL WHERE end_reason = 'exited'"), 1);
+    assert_eq!(alters(&data_dir, "DELETE FROM session_records WHERE end_reason = 'node_lost'"), 2);
+    let sick = tool(&data_dir, &["doctor", "--repair", "--json"]);
+    let expected = [("ended_otherwise".to_owned(), 1), ("rowless".to_owned(), 2)];
+    assert_eq!(differences(&sick.json()), BTreeMap::from(expected), "{}", sick.out);
+    assert_eq!(sick.json()["mended"], 0, "{}", sick.out);
 }
