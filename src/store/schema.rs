@@ -32,6 +32,18 @@ macro_rules! step {
 
 pub(super) use step;
 
+/// Returns the first of `steps` that was `applied`, by its number and checksum, with other statements than this release
+/// has: the migrator refuses to go on from there.
+pub fn altered<'a>(steps: &'a [Step], applied: &[(i64, Vec<u8>)]) -> Option<&'a Step> {
+    let migrator = migrator(steps);
+    let differs = |migration: &&Migration| {
+        migration.migration_type.is_up_migration()
+            && applied.iter().any(|(step, sum)| *step == migration.version && sum.as_slice() != &*migration.checksum)
+    };
+    let altered = migrator.iter().find(differs)?.version;
+    steps.iter().find(|step| step.version == altered)
+}
+
 /// Returns the migrator that applies `steps`, oldest first, or reverts them.
 pub fn migrator(steps: &[Step]) -> Migrator {
     let migrations = steps.iter().flat_map(|step| {

@@ -63,6 +63,23 @@ impl SqliteStore {
         steps_of(&self.readers).await
     }
 
+    /// As [`schema`](Self::schema), but only as [`open`](Self::open) accepts it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] also when a step was applied with other statements than this release has.
+    pub async fn unaltered_schema(&self) -> Result<Vec<(Step, bool)>, StoreError> {
+        const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success";
+        let steps = self.schema().await?;
+        if steps.iter().any(|(_, taken)| *taken) {
+            let applied = sqlx::query_as::<_, (i64, Vec<u8>)>(APPLIED).fetch_all(&self.readers);
+            if let Some(Step { version, name, .. }) = schema::altered(&STEPS, &applied.await.map_err(failed)?) {
+                let why = format!("step {version}, {name}, was taken with other statements than this release has");
+                return Err(StoreError::Refused(why));
+            }
+        }
+        Ok(steps)
+    }
+
     /// Applies every step of the schema that the file at `path` lacks, and calls `tell` before each; creates the file
     /// where there is none.
     ///

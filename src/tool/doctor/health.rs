@@ -176,7 +176,7 @@ pub async fn file_schema(path: &Path) -> Finding {
         let says = format!("there is no {}", name(path));
         return Finding::ill("schema", says, "a start of the gateway or `pulsegate migrate` makes it");
     }
-    let looked = async { SqliteStore::look(path).await?.schema().await };
+    let looked = async { SqliteStore::look(path).await?.unaltered_schema().await };
     schema("schema", looked.await)
 }
 

@@ -88,3 +88,19 @@ fn a_doctor_closes_what_was_set_back_as_its_history_says() {
     assert_eq!(differences(&sick.json()), BTreeMap::from(expected), "{}", sick.out);
     assert_eq!(sick.json()["mended"], 0, "{}", sick.out);
 }
+
+#[test]
+fn a_doctor_finds_a_schema_on_which_no_gateway_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    well(&data_dir, &["migrate"]);
+    assert_eq!(well(&data_dir, &["doctor"])["healthy"], true);
+    assert_eq!(alters(&data_dir, "UPDATE _sqlx_migrations SET checksum = x'00' WHERE version = 3"), 1);
+    let sick = tool(&data_dir, &["doctor", "--json"]);
+    assert_eq!(sick.code, Some(1), "{}", sick.err);
+    assert!(
+        ills(&sick, "schema").join("; ").contains("step 3, nodes, was taken with other statements"),
+        "{}",
+        sick.out
+    );
+}
