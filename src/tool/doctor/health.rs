@@ -12,7 +12,7 @@ use crate::{
     core::record::SessionId,
     data_dir, ssh,
     store::{
-        Journal, StoreError, Verdict,
+        Journal, ListQuery, RecordStore, StoreError, Verdict,
         schema::Step,
         sqlite::{Broken, Followed, SqliteStore},
     },
@@ -156,7 +156,7 @@ pub fn folder(config: &Config, mend: bool) -> anyhow::Result<Vec<Finding>> {
     });
     findings.push(match data_dir::known_node_id(data_dir, config.node.id.as_deref()) {
         Ok(Some(node)) => Finding::sound("node", format!("this is {node}")),
-        Ok(None) => Finding::note("node", "no gateway has served here yet: there is no node.id".to_owned()),
+        Ok(None) => Finding::note("node", "there is no node.id: the first start of a gateway makes one".to_owned()),
         Err(error) => Finding::ill("node", error.to_string(), "restore node.id from a backup, or set node.id"),
     });
     let disk = rustix::fs::statvfs(data_dir).context("cannot ask for the free room on the disk")?;
@@ -168,6 +168,17 @@ pub fn folder(config: &Config, mend: bool) -> anyhow::Result<Vec<Finding>> {
         Finding::ill("disk", says, "make room: a gateway whose disk is full opens no sessions")
     });
     Ok(findings)
+}
+
+/// Checks, where there is no node.id, that there are no sessions of a node either.
+pub async fn nameless(journal: &SqliteStore, findings: &mut Vec<Finding>) {
+    const ADVICE: &str = "restore node.id from a backup, or write this name into it: the next start would take another";
+    let newest = ListQuery { limit: 1, ..ListQuery::default() };
+    let Some(page) = Finding::unless_read(findings, "node", journal.list(newest).await) else { return };
+    if let Some(newest) = page.records.first() {
+        let says = format!("there is no node.id, although the sessions here are of {}", newest.node);
+        findings.push(Finding::ill("node", says, ADVICE));
+    }
 }
 
 /// Checks whether the schema of the file at `path` is of this release.

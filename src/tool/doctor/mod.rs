@@ -84,8 +84,12 @@ pub async fn run(ctx: &ToolContext, options: &Doctor) -> anyhow::Result<Report> 
     let is_comparable = findings.last().is_none_or(|finding| finding.state != State::Ill) || records.is_none();
     findings.extend(sealed::examine(ctx, &journal, records.as_ref()).await);
     findings.extend(ways::examine(ctx, &journal, records.as_ref()).await);
+    let node = data_dir::known_node_id(data_dir, ctx.config.node.id.as_deref());
+    if matches!(node, Ok(None)) {
+        health::nameless(&journal, &mut findings).await;
+    }
     // One that cannot be read is among the findings.
-    let node = data_dir::known_node_id(data_dir, ctx.config.node.id.as_deref()).ok().flatten();
+    let node = node.ok().flatten();
     let (Some(node), true) = (node, is_comparable) else {
         return Ok(report(findings, None, lock.is_none(), 0));
     };

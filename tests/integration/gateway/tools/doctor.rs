@@ -1,6 +1,6 @@
 //! The doctor on a killed gateway's stores that cannot be read, or that something else than a gateway has written to.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, ConnectOptions, sqlite::SqliteConnectOptions};
@@ -103,4 +103,16 @@ fn a_doctor_finds_a_schema_on_which_no_gateway_starts() {
         "{}",
         sick.out
     );
+}
+
+#[test]
+fn a_doctor_misses_the_name_of_a_gateway_that_has_served() {
+    let playground = Playground::start();
+    let home = killed(&playground);
+    let data_dir = home.data_dir();
+    let name = fs::read_to_string(data_dir.join("node.id")).unwrap();
+    fs::remove_file(data_dir.join("node.id")).unwrap();
+    let sick = tool(&data_dir, &["doctor", "--json"]);
+    assert_eq!(sick.code, Some(1), "{}", sick.err);
+    assert!(ills(&sick, "node").join("; ").ends_with(name.trim()), "{}", sick.out);
 }
