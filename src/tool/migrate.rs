@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::{Report, ToolContext, plural, progress::Progress, stores};
+use super::{Report, ToolContext, nodes, plural, progress::Progress, stores};
 use crate::{
     cli::Migrate,
     console,
@@ -16,6 +16,9 @@ use crate::{
         sqlite::{self, SqliteStore},
     },
 };
+
+/// The step from which on the records tell whether a gateway serves on them.
+const LEASES: i64 = 5;
 
 /// A store with a schema.
 enum Place {
@@ -161,6 +164,11 @@ async fn down(ctx: &ToolContext, places: &[Place], options: &Migrate) -> anyhow:
         if matches!(place, Place::File) && step.down.contains("outbox") {
             refuse_to_forget(ctx).await?;
         }
+        if let Place::Server(server) = place
+            && step.version >= LEASES
+        {
+            refuse_under_others(server).await?;
+        }
     }
     if !options.yes && !is_confirmed()? {
         let text = "nothing was changed: say `--yes`, or answer `yes` on a terminal".to_owned();
@@ -186,6 +194,18 @@ async fn refuse_newer(places: &[Place]) -> anyhow::Result<()> {
                 "the records have step {step} of a newer release: only that one can take it back; nothing was changed"
             );
         }
+    }
+    Ok(())
+}
+
+/// Refuses while another gateway serves on the same records: the lock of the data directory stops none but its own.
+async fn refuse_under_others(server: &MySqlStore) -> anyhow::Result<()> {
+    let serving = nodes::serving(server).await?;
+    if !serving.is_empty() {
+        let names = serving.iter().map(|node| node.0.as_str()).collect::<Vec<_>>().join(", ");
+        bail!(
+            "gateways serve on the same records: {names}; stop each of them (SIGTERM, or `pulsegate drain`); nothing was changed"
+        );
     }
     Ok(())
 }

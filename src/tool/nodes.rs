@@ -96,6 +96,17 @@ fn refused(node: &str, holder: Option<Holder>) -> String {
     }
 }
 
+/// Returns the nodes that renew their leases while these are watched.
+pub async fn serving(records: &impl SharedRecords) -> anyhow::Result<Vec<NodeId>> {
+    let before = leases(records).await?;
+    if before.is_empty() {
+        return Ok(Vec::new());
+    }
+    tokio::time::sleep(WATCH).await;
+    let after = leases(records).await?;
+    Ok(after.into_iter().filter(|(id, lease)| before.get(id) != Some(lease)).map(|(id, _)| id).collect())
+}
+
 async fn leases(records: &impl SharedRecords) -> anyhow::Result<BTreeMap<NodeId, Lease>> {
     let nodes = records.nodes().await.context("store.records")?;
     Ok(nodes.into_iter().map(|node| (node.id, node.lease)).collect())

@@ -190,3 +190,19 @@ fn a_step_back_by_a_release_that_is_too_old_for_the_records_leaves_the_file_as_i
     }
     assert!(well(&home, &["migrate", "--status"]).contains("up to date"));
 }
+
+#[test]
+fn no_step_is_taken_back_under_another_gateway_of_the_same_records() {
+    let Some(server) = server() else { return };
+    let records = server.url("records");
+    let (serving, stopped) = (Home::new().set("node.id", "gw-1"), Home::new().set("node.id", "gw-2"));
+    let (serving, stopped) = (serving.set("store.records", &records), stopped.set("store.records", &records));
+    well(&stopped, &["migrate"]);
+    let gateway = Arc::new(serving).start();
+    let down = ["migrate", "--down", "--yes"];
+    let (code, said) = runs(&stopped, &down);
+    assert!(code == Some(1) && said.contains("serve on the same records: gw-1; stop each of them"), "{said}");
+    assert!(well(&stopped, &["migrate", "--status"]).contains("up to date"));
+    gateway.dies();
+    assert!(well(&stopped, &down).contains("mysql: took back step"));
+}
