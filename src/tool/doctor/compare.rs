@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::plan::{Difference, SessionFacts, StoreAnswer, judge};
 use crate::{
-    core::record::{NodeId, Record, SessionId, UtcMicros},
+    core::record::{Epoch, NodeId, Record, SessionId, UtcMicros},
     store::{
         Journal, ListQuery, LiveStore, Position, RecordStore, Sort, SortKey, StoreError,
         sqlite::{Misfits, SqliteStore},
@@ -77,6 +77,7 @@ pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparis
     let waiting = waiting(view.journal).await?;
     let mut journal = Walk::new(view.journal, view.records.is_some().then_some(view.node));
     let mut records = view.records.map(|records| Walk::new(records, Some(view.node)));
+    let kept = kept_ranks(view).await?;
     let mut own = journal.next().await?;
     let mut other = next(&mut records).await?;
     loop {
@@ -90,9 +91,18 @@ pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparis
         let one = if take_own { own.take() } else { None };
         let two = if take_other { other.take() } else { None };
         let Some(id) = one.as_ref().or(two.as_ref()).map(|record| record.id) else { break };
+        let two = match (two, view.records) {
+            // Given to another node by hand, it is on no page of this one.
+            (None, Some(records)) if !waiting.contains(&id) => records.get(id).await?,
+            (two, _) => two,
+        };
         let facts = SessionFacts {
             journal: said(one.as_ref()),
-            records: if records.is_some() { said(two.as_ref()) } else { StoreAnswer::Unasked },
+            records: if records.is_some() {
+                raised(said(two.as_ref()), kept.get(&id).copied())
+            } else {
+                StoreAnswer::Unasked
+            },
             live: live_said(&mut live, id),
             waiting: waiting.contains(&id),
             same: one.is_none() || two.is_none() || one == two,
@@ -148,6 +158,27 @@ impl Comparison {
 fn said(record: Option<&Record>) -> StoreAnswer {
     record
         .map_or(StoreAnswer::Nothing, |record| StoreAnswer::Version { rank: record.rank(), closed: record.is_closed() })
+}
+
+/// Raises an answer to the rank that its row kept.
+fn raised(said: StoreAnswer, kept: Option<u64>) -> StoreAnswer {
+    match said {
+        StoreAnswer::Version { rank, closed } => StoreAnswer::Version { rank: kept.unwrap_or(0).max(rank), closed },
+        StoreAnswer::Nothing | StoreAnswer::Unasked => said,
+    }
+}
+
+/// Returns the ranks of the records' open rows as they are stored, which decide what replaces them: a row that was edited
+/// by hand kept that of what it was.
+async fn kept_ranks(view: &View<'_>) -> Result<HashMap<SessionId, u64>, StoreError> {
+    let (mut kept, mut after) = (HashMap::new(), None::<Position>);
+    let Some(records) = view.records else { return Ok(kept) };
+    loop {
+        let page = records.ranks_of(view.node.clone(), Epoch(u64::MAX), after, PAGE).await?;
+        let Some((last, _)) = page.last() else { return Ok(kept) };
+        after = Some(*last);
+        kept.extend(page.iter().map(|(position, rank)| (position.id, *rank)));
+    }
 }
 
 /// Returns the live view's sessions of this node; `None` if it is not to be compared.

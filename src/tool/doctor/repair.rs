@@ -44,8 +44,7 @@ pub async fn repair(
                 *record = end.record;
                 transitions.extend(end.transitions);
             }
-            written += writes.len() as u64;
-            view.journal.apply(writes).await?;
+            written += write(view.journal, writes).await?;
             progress.advance(part.len() as u64);
         }
     }
@@ -54,17 +53,14 @@ pub async fn repair(
         for record in records_of(view.journal, part).await?.into_iter().filter(|record| !record.is_closed()) {
             writes.push(lost(view, recording_dir, record, now).await?);
         }
-        written += writes.len() as u64;
-        view.journal.apply(writes).await?;
+        written += write(view.journal, writes).await?;
         progress.advance(part.len() as u64);
     }
     if let Some(records) = view.records {
         for part in
             [Difference::RecordsLack, Difference::RecordsBehind].map(|kind| found.of(kind)).concat().chunks(batch)
         {
-            let writes = writes(view.journal, part).await?;
-            written += writes.len() as u64;
-            records.apply(writes).await?;
+            written += write(records, writes(view.journal, part).await?).await?;
             progress.advance(part.len() as u64);
         }
         written += drain(view, records, batch, &mut progress).await?;
@@ -128,8 +124,7 @@ async fn drain(
             return Ok(told);
         }
         let settled: Vec<_> = writes.iter().map(|write| (write.record.id, write.record.rank())).collect();
-        told += settled.len() as u64;
-        records.apply(writes).await?;
+        told += write(records, writes).await?;
         view.journal.outbox_remove(settled.clone()).await?;
         progress.advance(settled.len() as u64);
     }
@@ -148,6 +143,18 @@ async fn clear_live_view(view: &View<'_>, batch: usize) -> Result<(), StoreError
         live.apply(known.into_iter().filter(Record::is_closed).collect()).await?;
     }
     Ok(())
+}
+
+/// Writes to a store, and returns how many of these sessions it has since as they were written, or newer: a row that was
+/// edited by hand may be replaced by none.
+async fn write(store: &dyn RecordStore, writes: Vec<Write>) -> Result<u64, StoreError> {
+    let written: Vec<_> = writes.iter().map(|write| (write.record.id, write.record.rank())).collect();
+    store.apply(writes).await?;
+    let mut kept = 0;
+    for (id, rank) in written {
+        kept += u64::from(store.get(id).await?.is_some_and(|record| record.rank() >= rank));
+    }
+    Ok(kept)
 }
 
 async fn records_of(store: &dyn RecordStore, ids: &[SessionId]) -> Result<Vec<Record>, StoreError> {
@@ -169,7 +176,9 @@ async fn writes(store: &dyn RecordStore, ids: &[SessionId]) -> Result<Vec<Write>
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeMap, time::Duration};
+
+    use sqlx::{AssertSqlSafe, ConnectOptions, sqlite::SqliteConnectOptions};
 
     use super::*;
     use crate::{
@@ -216,6 +225,32 @@ mod tests {
             assert_eq!(records.history(session).await.unwrap(), history);
             assert!(records.get(session).await.unwrap().unwrap().is_closed());
         }
+    }
+
+    #[tokio::test]
+    async fn a_row_that_was_edited_under_its_rank_is_a_contradiction_and_no_repair() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = async |name: &str| SqliteStore::open(&folder.path().join(name)).await.unwrap();
+        let (journal, records) = (open("journal.db").await, open("records.db").await);
+        let [back, away] = [1, 2].map(|n| change(n, 2, Status::Closed));
+        for store in [&journal, &records] {
+            store.apply(vec![back.clone(), away.clone()]).await.unwrap();
+        }
+        let mut file = SqliteConnectOptions::new().filename(folder.path().join("records.db")).connect().await.unwrap();
+        for (Write { record, .. }, edit) in [
+            (&back, "status = 'active', end_reason = NULL, end_time = NULL, detected_at = NULL"),
+            (&away, "node_id = 'node-b'"),
+        ] {
+            let sql = format!("UPDATE session_records SET {edit} WHERE session_id = '{}'", record.id);
+            sqlx::query(AssertSqlSafe(sql)).execute(&mut file).await.unwrap();
+        }
+        let node = NodeId("node-a".into());
+        let view =
+            View { node: &node, journal: &journal, records: Some(&records), live: None, running: false, retired: None };
+        let found = compare(&view, Progress::new("compare", 0, || Duration::ZERO)).await.unwrap();
+        let both = vec![back.record.id, away.record.id];
+        assert_eq!(found.differences, BTreeMap::from([(Difference::Contradiction, both)]));
+        assert_eq!(super::write(&records, vec![back]).await.unwrap(), 0, "what is not mended is not counted");
     }
 
     #[test]
