@@ -26,14 +26,17 @@ use crate::{
         neighbours::Standing,
         pace::{Load, SweepPace},
         reconcile::{Action, Owner, Sighting, plan},
-        record::{Epoch, NodeId, Record, SessionId, Transition},
+        record::{Epoch, NodeId, Record, SessionId},
     },
     store::StoreError,
 };
 use answers::{Answer, Question};
+pub use fix::Fix;
 
 /// The stores' answers about sessions.
 mod answers;
+/// Repairs.
+mod fix;
 
 /// The actor's kind, as in metrics.
 pub const KIND: &str = "reconciler";
@@ -56,19 +59,6 @@ pub enum ReconcilerMessage {
     /// Makes the actor panic, to test its restart.
     #[cfg(test)]
     Panic,
-}
-
-/// The repair of one session, with the data that it needs.
-#[derive(Debug, Clone)]
-pub struct Fix {
-    /// The action.
-    pub action: Action,
-    /// The session's id.
-    pub id: SessionId,
-    /// The record to repair from: the journal's for a session of this node, else the records' or the live view's.
-    pub record: Option<Record>,
-    /// The session's history in the journal.
-    pub history: Vec<Transition>,
 }
 
 /// The result of a sweep.
@@ -298,6 +288,11 @@ impl Sweeper {
             }
         }
         self.hear(question.node, &mut fixes, slowest).await?;
+        for fix in &mut fixes {
+            if answers.kept.get(&fix.id).is_some_and(|rank| fix.is_refused_at(*rank)) {
+                fix.action = Action::AlarmContradiction;
+            }
+        }
         Ok(fixes)
     }
 

@@ -86,13 +86,15 @@ words! {
         AlarmServing => "alarm_serving",
         /// The live view shows it and the records do not have it: raise an alarm, keep it.
         AlarmUnrecorded => "alarm_unrecorded",
+        /// Its row in the records was edited and kept a rank that no repair is above: raise an alarm.
+        AlarmContradiction => "alarm_contradiction",
     }
 }
 
 impl Action {
     /// Whether it only raises an alarm.
     pub const fn is_alarm(self) -> bool {
-        matches!(self, Self::AlarmServing | Self::AlarmUnrecorded)
+        matches!(self, Self::AlarmServing | Self::AlarmUnrecorded | Self::AlarmContradiction)
     }
 }
 

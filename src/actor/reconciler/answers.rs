@@ -54,6 +54,9 @@ pub struct Answers {
     pub live: HashMap<SessionId, Answer>,
     /// The records' answers.
     pub records: HashMap<SessionId, Answer>,
+    /// The ranks of the records' open rows that were read, as stored: they decide which write replaces one, whatever else
+    /// was edited in it.
+    pub kept: HashMap<SessionId, u64>,
 }
 
 /// A query to the stores about the sessions of one node.
@@ -85,12 +88,12 @@ impl Question<'_> {
     /// Reads all open sessions of the node, and further ones that the other store or this node knows. Raises `slowest`
     /// to the slowest answer.
     pub async fn ask(&self, stores: &Stores, slowest: &mut Duration) -> Result<Answers, StoreError> {
-        let mut answers = Answers { live: self.ask_live(stores, slowest).await?, records: HashMap::new() };
+        let mut answers = Answers { live: self.ask_live(stores, slowest).await?, ..Answers::default() };
         let records: &dyn RecordStore = match &stores.records {
             Some(records) => records.as_ref(),
             None => stores.journal.as_ref(),
         };
-        let (mut after, mut unread) = (None::<Position>, HashSet::new());
+        let mut after = None::<Position>;
         loop {
             let page = timed(slowest, records.ranks_of(self.node.clone(), self.epoch, after, self.rows)).await?;
             after = page.last().map(|(position, _)| *position);
@@ -99,7 +102,7 @@ impl Question<'_> {
                 if self.is_as_known(id, rank) {
                     answers.records.insert(id, Answer::AsKnown(rank));
                 } else {
-                    unread.insert(id);
+                    answers.kept.insert(id, rank);
                 }
             }
             if whole {
@@ -107,6 +110,7 @@ impl Question<'_> {
             }
         }
         let serving = self.serving.into_iter().flat_map(HashMap::keys);
+        let mut unread: HashSet<SessionId> = answers.kept.keys().copied().collect();
         unread.extend(answers.live.keys().chain(serving).filter(|id| !answers.records.contains_key(id)));
         let unread: Vec<_> = unread.into_iter().collect();
         for ids in unread.chunks(IDS_PER_QUERY) {

@@ -128,6 +128,7 @@ impl RegistryActor {
             }
             Action::Tombstone => record.as_ref().is_some_and(Record::is_closed) && !known && shown,
             Action::AlarmUnrecorded => !known && !self.is_on_its_way(*id),
+            Action::AlarmContradiction => !self.ended_since(handle, *id) && !self.is_on_its_way(*id),
         }
     }
 
@@ -159,7 +160,8 @@ impl RegistryActor {
                 | Action::Infer
                 | Action::Tombstone
                 | Action::AlarmServing
-                | Action::AlarmUnrecorded,
+                | Action::AlarmUnrecorded
+                | Action::AlarmContradiction,
                 ..,
             ) => {}
         }

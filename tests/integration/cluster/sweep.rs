@@ -69,3 +69,25 @@ fn a_row_that_stands_open_without_an_actor_is_closed() {
         site.sql(&format!("SELECT end_reason FROM session_records WHERE session_id = '{id}'")).trim() == "exited"
     });
 }
+
+#[test]
+fn a_row_that_was_edited_under_its_rank_is_an_alarm_and_no_repair() {
+    let site = site!();
+    let gateway = site.gateway("gw-1");
+    let (page, id) = gateway.page("playground");
+    page.types("exit\r");
+    page.closed();
+    within(Duration::from_secs(5), "told", || {
+        site.sql(&format!("SELECT status FROM session_records WHERE session_id = '{id}'")).trim() == "closed"
+    });
+    site.sql(&format!(
+        "UPDATE session_records SET status = 'active', end_reason = NULL, end_time = NULL, detected_at = NULL \
+         WHERE session_id = '{id}'"
+    ));
+    let sweep = || gateway.asks("POST", "/api/v1/stores/sweep", Some(&json!({"dry_run": false}))).json();
+    within(Duration::from_secs(15), "found", || sweep()["differences"] == json!({"alarm_contradiction": 1}));
+    let mended = || gateway.shows("/api/v1/stores")["divergence"]["mended_total"].clone();
+    let before = mended();
+    assert_eq!(sweep()["mended"], 0);
+    assert_eq!(mended(), before, "nothing can mend it");
+}
