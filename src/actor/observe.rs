@@ -201,6 +201,16 @@ pub struct ChildReport {
     pub restarts: u64,
     /// Its last panic message.
     pub last_failure: Option<String>,
+    /// As in [`KindReport`], and so the fields below; `None` where all actors of its kind share one meter.
+    pub mailbox_depth: Option<u64>,
+    /// As in [`KindReport`].
+    pub mailbox_capacity: Option<u64>,
+    /// As in [`KindReport`].
+    pub handled_total: Option<u64>,
+    /// As in [`KindReport`].
+    pub handle_ms: Option<HandleTimes>,
+    /// As in [`KindReport`].
+    pub wait_ms: Option<HandleTimes>,
 }
 
 /// One thread.

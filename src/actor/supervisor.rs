@@ -132,20 +132,28 @@ impl SupervisorActor {
             }
         });
         let noteworthy = |child: &Child, entry: &Entry| child.actor != super::session::KIND || entry.restarts > 0;
-        let mut children: Vec<_> = self
-            .children
-            .iter()
-            .filter(|(child, entry)| noteworthy(child, entry))
-            .map(|(child, entry)| ChildReport {
-                actor: child.actor,
-                id: child.id.clone(),
-                alive: entry.alive,
-                restarts: entry.restarts,
-                last_failure: entry.last_failure.clone(),
-            })
-            .collect();
+        let noted = self.children.iter().filter(|(child, entry)| noteworthy(child, entry));
+        let mut children: Vec<_> = noted.map(|(child, entry)| child_report(child, entry, &kinds)).collect();
         children.sort_by(|a, b| (a.actor, &a.id).cmp(&(b.actor, &b.id)));
         ActorsReport { kinds: kinds.into(), children, arbiters: self.observations.lags.report() }
+    }
+}
+
+/// Returns the report of one actor; one that is the only one of its kind has its kind's meter.
+fn child_report(child: &Child, entry: &Entry, kinds: &[KindReport]) -> ChildReport {
+    let is_alone = ![super::session::KIND, super::webhooks::KIND].contains(&child.actor);
+    let own = kinds.iter().find(|kind| is_alone && kind.actor == child.actor);
+    ChildReport {
+        actor: child.actor,
+        id: child.id.clone(),
+        alive: entry.alive,
+        restarts: entry.restarts,
+        last_failure: entry.last_failure.clone(),
+        mailbox_depth: own.map(|kind| kind.mailbox_depth),
+        mailbox_capacity: own.map(|kind| kind.mailbox_capacity),
+        handled_total: own.map(|kind| kind.handled_total),
+        handle_ms: own.map(|kind| kind.handle_ms),
+        wait_ms: own.map(|kind| kind.wait_ms),
     }
 }
 
@@ -195,11 +203,26 @@ impl Handler<Envelope<SupervisorMessage>> for SupervisorActor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actor::{registry, webhooks};
 
     #[test]
     fn every_kind_of_actor_is_reported_before_any_runs() {
         let report = SupervisorActor::new(Observations::default()).report();
         let told: Vec<_> = report.kinds.iter().map(|kind| (kind.actor, kind.alive, kind.mailbox_depth)).collect();
         assert_eq!(told, KINDS.map(|kind| (kind, 0_u64, 0_u64)));
+    }
+
+    #[test]
+    fn an_actor_that_is_the_only_one_of_its_kind_is_metered() {
+        let observations = Observations::default();
+        let capacity = observations.meters.registry.capacity() as u64;
+        let mut supervisor = SupervisorActor::new(observations);
+        for (actor, id) in [(registry::KIND, "registry"), (webhooks::KIND, "chat")] {
+            supervisor.children.insert(Child { actor, id: id.to_owned() }, Entry::default());
+        }
+        let told = supervisor.report().children;
+        let capacities: Vec<_> = told.iter().map(|child| (&*child.id, child.mailbox_capacity)).collect();
+        assert_eq!(capacities, [("registry", Some(capacity)), ("chat", None)], "all webhooks share one meter");
+        assert!(told.iter().all(|child| child.mailbox_capacity.is_some() == child.wait_ms.is_some()));
     }
 }
