@@ -70,10 +70,14 @@ pub fn record(node: &NodeId, id: SessionId, values: &[Option<&str>]) -> Result<O
     if values.iter().all(Option::is_none) {
         return Ok(None);
     }
-    let mut values = Values(values.iter());
+    let record = whole_record(node, id, Values(values.iter()));
+    record.map(Some).map_err(|_| StoreError::Refused(format!("a session in Redis cannot be read: {id}")))
+}
+
+fn whole_record(node: &NodeId, id: SessionId, mut values: Values<'_>) -> Result<Record, StoreError> {
     // The rank is derived from the fields that follow.
     values.said()?;
-    Ok(Some(Record {
+    Ok(Record {
         id,
         node: node.clone(),
         epoch: Epoch(values.word()?),
@@ -98,7 +102,7 @@ pub fn record(node: &NodeId, id: SessionId, values: &[Option<&str>]) -> Result<O
         controlled_by: values.optional()?,
         recording: values.optional()?,
         durable: Durable::Records,
-    }))
+    })
 }
 
 /// Returns the error for a hash that no release of the gateway can have written.
@@ -201,7 +205,12 @@ mod tests {
         for field in 0..FIELDS.len() {
             let mut values = values(&record).map(Some);
             values[field] = None;
-            assert!(read(&record, &values).is_err(), "{}", FIELDS[field]);
+            let told = read(&record, &values).unwrap_err().to_string();
+            assert!(
+                told.ends_with(&format!("a session in Redis cannot be read: {}", record.id)),
+                "{}: {told}",
+                FIELDS[field]
+            );
         }
         let mut odd = values(&record).map(Some);
         odd[4] = Some("3".into());
