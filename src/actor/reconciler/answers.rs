@@ -54,8 +54,8 @@ pub struct Answers {
     pub live: HashMap<SessionId, Answer>,
     /// The records' answers.
     pub records: HashMap<SessionId, Answer>,
-    /// The ranks of the records' open rows that were read, as stored: they decide which write replaces one, whatever else
-    /// was edited in it.
+    /// The ranks of the records' open rows that were read, as stored: they decide which write replaces one, whatever
+    /// else was edited in it.
     pub kept: HashMap<SessionId, u64>,
 }
 

@@ -43,7 +43,8 @@ pub(super) const REOPENED: &str = "SELECT r.session_id \
     FROM session_records AS r INDEXED BY idx_session_active_lookup WHERE r.status <> 'closed' \
     AND EXISTS (SELECT 1 FROM session_events e WHERE e.session_id = r.session_id AND e.status = 'closed')";
 
-/// Sessions that have a history and no row. A file with a stub has removed old sessions, whose events may still be there.
+/// Sessions that have a history and no row. A file with a stub has removed old sessions, whose events may still be
+/// there.
 pub(super) const ROWLESS: &str = "SELECT DISTINCT e.session_id FROM session_events e \
     WHERE NOT EXISTS (SELECT 1 FROM session_records r WHERE r.session_id = e.session_id) \
     AND NOT EXISTS (SELECT 1 FROM session_events stub WHERE stub.session_id = '')";

@@ -168,8 +168,8 @@ fn raised(said: StoreAnswer, kept: Option<u64>) -> StoreAnswer {
     }
 }
 
-/// Returns the ranks of the records' open rows as they are stored, which decide what replaces them: a row that was edited
-/// by hand kept that of what it was.
+/// Returns the ranks of the records' open rows as they are stored, which decide what replaces them: a row that was
+/// edited by hand kept that of what it was.
 async fn kept_ranks(view: &View<'_>) -> Result<HashMap<SessionId, u64>, StoreError> {
     let (mut kept, mut after) = (HashMap::new(), None::<Position>);
     let Some(records) = view.records else { return Ok(kept) };

@@ -25,8 +25,8 @@ const LITTLE_DISK: u64 = 512 << 20;
 const AWAY: &str = "see that the store runs and can be reached, and look again";
 
 /// Advice for what is stored and cannot be read.
-const EDITED: &str = "put right what is named there, which something else than a gateway wrote, and look again: nothing that \
-    depends on it was compared or mended";
+const EDITED: &str = "put right what is named there, which something else than a gateway wrote, and look again: \
+    nothing that depends on it was compared or mended";
 
 /// The files of the data directory that only the owner may read; some may not be there.
 const SECRET: [&str; 7] = [
@@ -94,8 +94,8 @@ impl Finding {
         Self { state: State::Ill, advice: Some(advice.to_owned()), ..Self::sound(check, says) }
     }
 
-    /// Returns what was read of a store. If it could not be read, that is one finding, and the others are looked for all
-    /// the same.
+    /// Returns what was read of a store. If it could not be read, that is one finding, and the others are looked for
+    /// all the same.
     pub fn unless_read<T>(findings: &mut Vec<Self>, check: &'static str, read: Result<T, StoreError>) -> Option<T> {
         let error = match read {
             Ok(read) => return Some(read),

@@ -159,8 +159,8 @@ impl Patient {
         compare::compare(&self.view(), Progress::new("compare", rows, ctx.clock)).await
     }
 
-    /// Compares the stores, and mends them if the recordings to `mend` them from are given; returns the differences that
-    /// are left and the number of sessions written.
+    /// Compares the stores, and mends them if the recordings to `mend` them from are given; returns the differences
+    /// that are left and the number of sessions written.
     async fn treat(&mut self, ctx: &ToolContext, mend: Option<&RecordingDir>) -> Result<(Comparison, u64), StoreError> {
         let rows = self.journal.contents().await?.records;
         let mut found = self.compare(ctx, rows).await?;

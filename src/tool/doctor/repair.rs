@@ -145,8 +145,8 @@ async fn clear_live_view(view: &View<'_>, batch: usize) -> Result<(), StoreError
     Ok(())
 }
 
-/// Writes to a store, and returns how many of these sessions it has since as they were written, or newer: a row that was
-/// edited by hand may be replaced by none.
+/// Writes to a store, and returns how many of these sessions it has since as they were written, or newer: a row that
+/// was edited by hand may be replaced by none.
 async fn write(store: &dyn RecordStore, writes: Vec<Write>) -> Result<u64, StoreError> {
     let written: Vec<_> = writes.iter().map(|write| (write.record.id, write.record.rank())).collect();
     store.apply(writes).await?;

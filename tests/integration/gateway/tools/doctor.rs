@@ -71,8 +71,8 @@ fn a_doctor_closes_what_was_set_back_as_its_history_says() {
     let home = killed(&playground);
     let data_dir = home.data_dir();
     well(&data_dir, &["doctor", "--repair"]);
-    let set_back = "UPDATE session_records SET status = 'active', end_reason = NULL, end_time = NULL, detected_at = NULL \
-        WHERE end_reason = 'exited'";
+    let set_back = "UPDATE session_records SET status = 'active', end_reason = NULL, end_time = NULL, \
+        detected_at = NULL WHERE end_reason = 'exited'";
     assert_eq!(alters(&data_dir, set_back), 1);
     let sick = tool(&data_dir, &["doctor", "--json"]);
     let expected = [("left_open".to_owned(), 1), ("reopened".to_owned(), 1)];
