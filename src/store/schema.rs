@@ -5,6 +5,8 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
+use super::StoreError;
+
 /// One step. A released step is never edited: the next one corrects it.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
@@ -32,16 +34,23 @@ macro_rules! step {
 
 pub(super) use step;
 
-/// Returns the first of `steps` that was `applied`, by its number and checksum, with other statements than this release
-/// has: the migrator refuses to go on from there.
-pub fn altered<'a>(steps: &'a [Step], applied: &[(i64, Vec<u8>)]) -> Option<&'a Step> {
+/// Refuses as the migrator does where one of `steps` was `applied`, by its number and checksum, with other statements
+/// than this release has.
+///
+/// # Errors
+/// [`StoreError::Refused`], which names the step.
+pub fn refuse_altered(steps: &[Step], applied: &[(i64, Vec<u8>)]) -> Result<(), StoreError> {
     let migrator = migrator(steps);
     let differs = |migration: &&Migration| {
         migration.migration_type.is_up_migration()
             && applied.iter().any(|(step, sum)| *step == migration.version && sum.as_slice() != &*migration.checksum)
     };
-    let altered = migrator.iter().find(differs)?.version;
-    steps.iter().find(|step| step.version == altered)
+    match migrator.iter().find(differs) {
+        None => Ok(()),
+        Some(Migration { version, description, .. }) => Err(StoreError::Refused(format!(
+            "step {version}, {description}, was taken with other statements than this release has"
+        ))),
+    }
 }
 
 /// Returns the migrator that applies `steps`, oldest first, or reverts them.

@@ -9,7 +9,7 @@ use std::{
 use sqlx::{
     MySqlPool,
     migrate::{MigrateError, Migrator},
-    mysql::MySqlPoolOptions,
+    mysql::{MySqlPoolOptions, MySqlRow},
     pool::PoolConnection,
 };
 
@@ -68,6 +68,21 @@ impl MySqlStore {
         let taken = self.taken().await?;
         newer(&taken)?;
         Ok(STEPS.iter().map(|step| (*step, taken.contains(&step.version))).collect())
+    }
+
+    /// As [`schema`](Self::schema), but only as [`migrate`](Self::migrate) accepts it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] also when a step was applied with other statements than this release has.
+    pub async fn unaltered_schema(&self) -> Result<Vec<(Step, bool)>, StoreError> {
+        const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success";
+        let steps = self.schema().await?;
+        if steps.iter().any(|(_, taken)| *taken) {
+            let noted = self.writers.run(|| vec![sqlx::query(APPLIED)]).await?;
+            let applied = noted.iter().map(step_and_checksum).collect::<Result<Vec<_>, _>>()?;
+            schema::refuse_altered(&STEPS, &applied)?;
+        }
+        Ok(steps)
     }
 
     /// Returns the steps that are applied in this database, those of other releases too.
@@ -204,6 +219,10 @@ impl MySqlStore {
         let held = if lock { Some(locked(&pool).await?) } else { None };
         Ok((migrator, pool, held))
     }
+}
+
+fn step_and_checksum(row: &MySqlRow) -> Result<(i64, Vec<u8>), StoreError> {
+    Ok((rows::column(row, "version")?, rows::column(row, "checksum")?))
 }
 
 /// Returns the step of a newer release among those `taken`, if it is the only one that this release does not know. Such

@@ -72,10 +72,7 @@ impl SqliteStore {
         let steps = self.schema().await?;
         if steps.iter().any(|(_, taken)| *taken) {
             let applied = sqlx::query_as::<_, (i64, Vec<u8>)>(APPLIED).fetch_all(&self.readers);
-            if let Some(Step { version, name, .. }) = schema::altered(&STEPS, &applied.await.map_err(failed)?) {
-                let why = format!("step {version}, {name}, was taken with other statements than this release has");
-                return Err(StoreError::Refused(why));
-            }
+            schema::refuse_altered(&STEPS, &applied.await.map_err(failed)?)?;
         }
         Ok(steps)
     }

@@ -79,7 +79,7 @@ pub async fn run(ctx: &ToolContext, options: &Doctor) -> anyhow::Result<Report> 
     let journal = SqliteStore::look(&ctx.database()).await?;
     findings.extend(health::journal(&journal, &ctx.config).await);
     if let Some(records) = &records {
-        findings.push(health::schema("schema of the records", records.schema().await));
+        findings.push(health::schema("schema of the records", records.unaltered_schema().await));
     }
     let is_comparable = findings.last().is_none_or(|finding| finding.state != State::Ill) || records.is_none();
     findings.extend(sealed::examine(ctx, &journal, records.as_ref()).await);

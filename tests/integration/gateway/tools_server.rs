@@ -206,3 +206,15 @@ fn no_step_is_taken_back_under_another_gateway_of_the_same_records() {
     gateway.dies();
     assert!(well(&stopped, &down).contains("mysql: took back step"));
 }
+
+#[test]
+fn a_doctor_finds_a_schema_of_the_records_on_which_no_gateway_starts() {
+    let Some(server) = server() else { return };
+    let home = Home::new().set("store.records", &server.url("records"));
+    well(&home, &["migrate"]);
+    assert!(well(&home, &["doctor"]).contains("ok   schema of the records"));
+    server.sql("UPDATE records._sqlx_migrations SET checksum = 'x' WHERE version = 3").unwrap();
+    let (code, said) = runs(&home, &["doctor"]);
+    let ill = "BAD  schema of the records: the store refused: step 3, nodes, was taken with other statements";
+    assert!(code == Some(1) && said.contains(ill), "{said}");
+}
