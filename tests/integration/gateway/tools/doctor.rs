@@ -1,12 +1,16 @@
-//! The doctor on a killed gateway's stores that cannot be read, or that something else than a gateway has written to.
+//! The doctor: on what a killed gateway left, beside a running one, on stores that cannot be read, or that something
+//! else than a gateway has written to.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, ConnectOptions, sqlite::SqliteConnectOptions};
 
 use super::{Answer, differences, killed, tool, tool_with, well};
-use crate::support::playground::Playground;
+use crate::support::{
+    gateway::{Gateway, Home},
+    playground::Playground,
+};
 
 /// Runs a statement on the database of a gateway that does not run, and returns the number of rows that it changed.
 fn alters(data_dir: &Path, sql: &str) -> u64 {
@@ -35,6 +39,91 @@ fn is_sound(answer: &Answer, check: &str) -> bool {
     findings.any(|finding| finding["state"] == "sound" && finding["check"] == check)
 }
 
+#[test]
+fn a_doctor_finds_what_a_killed_gateway_left_open_and_closes_it() {
+    let playground = Playground::start();
+    let home = killed(&playground);
+    let data_dir = home.data_dir();
+    let sick = tool(&data_dir, &["doctor", "--json"]);
+    assert_eq!(sick.code, Some(1), "{}", sick.err);
+    assert_eq!(differences(&sick.json()), BTreeMap::from([("left_open".to_owned(), 2)]));
+    let again = tool(&data_dir, &["doctor"]);
+    assert!(again.out.contains("no gateway runs that could serve them"), "a look changes nothing: {}", again.out);
+    let mended = well(&data_dir, &["doctor", "--repair"]);
+    assert_eq!((&mended["mended"], &mended["healthy"]), (&2.into(), &true.into()));
+    assert_eq!(well(&data_dir, &["doctor"])["healthy"], true);
+    let gateway = home.start();
+    let sessions = gateway.lists("reason=node_lost");
+    assert_eq!(sessions.len(), 2);
+    for session in sessions {
+        let history = gateway.history(session["id"].as_str().unwrap());
+        assert!(history.iter().any(|detail| detail.contains("found by the doctor")), "{history:?}");
+    }
+}
+
+#[test]
+fn a_doctor_finds_what_was_left_open_under_an_earlier_name() {
+    let playground = Playground::start();
+    let home = killed(&playground);
+    let (data_dir, renamed) = (home.data_dir(), [("PULSEGATE__NODE__ID", "beta")]);
+    let sick = tool_with(&data_dir, &["doctor", "--json"], &renamed);
+    assert_eq!(sick.code, Some(1), "{}", sick.err);
+    assert_eq!(differences(&sick.json()), BTreeMap::from([("left_open".to_owned(), 2)]));
+    let mended = tool_with(&data_dir, &["doctor", "--repair", "--json"], &renamed).json();
+    assert_eq!((&mended["mended"], &mended["healthy"]), (&2.into(), &true.into()));
+}
+
+#[test]
+fn a_doctor_looks_at_a_running_gateway_and_does_not_touch_it() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    let (page, id) = gateway.page("playground");
+    let data_dir = gateway.home.data_dir();
+    let report = well(&data_dir, &["doctor"]);
+    assert_eq!((&report["running"], &report["healthy"]), (&true.into(), &true.into()), "{report:#}");
+    let refused = tool(&data_dir, &["doctor", "--repair"]);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.err.contains("stop it first (SIGTERM, or `pulsegate drain`): only"), "{}", refused.err);
+    page.runs("echo unharmed", "unharmed");
+    assert!(gateway.says(&id, "active").is_some());
+}
+
+#[test]
+fn a_doctor_sees_an_altered_history_and_an_open_door() {
+    let playground = Playground::start();
+    let home = killed(&playground);
+    let data_dir = home.data_dir();
+    well(&data_dir, &["doctor", "--repair"]);
+    let database = data_dir.join("pulsegate.db");
+    fs::set_permissions(&database, fs::Permissions::from_mode(0o644)).unwrap();
+    // A copy has everything in one file.
+    let backup = data_dir.with_file_name("backup");
+    well(&data_dir, &["backup", backup.to_str().unwrap()]);
+    let mut altered = fs::read(backup.join("pulsegate.db")).unwrap();
+    // Of a session's history, and of the audit log.
+    for (said, instead) in [("Opened.", "Opaned."), (", release ", ", raleese ")] {
+        let place = altered.windows(said.len()).position(|bytes| bytes == said.as_bytes()).unwrap();
+        altered[place..place + said.len()].copy_from_slice(instead.as_bytes());
+    }
+    fs::write(&database, altered).unwrap();
+    for beside in ["pulsegate.db-wal", "pulsegate.db-shm"] {
+        fs::remove_file(data_dir.join(beside)).ok(); // SQLite may have tidied up
+    }
+    let report = tool(&data_dir, &["doctor", "--json"]);
+    assert_eq!(report.code, Some(1));
+    let report = report.json();
+    let ill = |check: &str| {
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings.filter(|finding| finding["state"] == "ill").any(|finding| finding["check"] == check)
+    };
+    assert!(ill("permissions") && ill("chain") && ill("audit"), "{report:#}");
+    let export = tool(&data_dir, &["audit", "export", "--json"]);
+    let told =
+        export.err.lines().filter(|line| line.starts_with(r#"{"error":"the log that was exported is not whole"#));
+    assert_eq!((export.code, told.count()), (Some(1), 1), "{}", export.err);
+    tool(&data_dir, &["doctor", "--repair"]);
+    assert_eq!(fs::metadata(&database).unwrap().permissions().mode() & 0o777, 0o600);
+}
 #[test]
 fn a_doctor_compares_the_others_when_a_store_does_not_answer_and_mends_nothing() {
     let playground = Playground::start();
