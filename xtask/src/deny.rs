@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::Command};
 
 use crate::{
+    cargo,
     paths::Paths,
     step::{Count, Steps},
 };
@@ -34,7 +35,7 @@ fn folder(paths: &Paths) -> PathBuf {
 /// Returns the command that installs cargo-deny without optimisation: that takes a minute and 100 s of CPU, where its
 /// release profile with link-time optimisation takes many; a check of the whole tree then takes two seconds.
 fn install(paths: &Paths) -> Command {
-    let mut command = Command::new("cargo");
+    let mut command = cargo::cargo();
     command.args(["install", "cargo-deny", "--version", VERSION, "--locked", "--debug", "--root"]).arg(folder(paths));
     command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_TARGET_DIR", folder(paths).join("build"));
     command

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::paths::Paths;
+use crate::{cargo, paths::Paths};
 
 /// Cases per property, unless `PULSEGATE_FUZZ_CASES` is set.
 const CASES: u64 = 1_000_000;
@@ -50,7 +50,7 @@ fn chosen<'a>(listed: &'a str, filters: &[String]) -> Vec<&'a str> {
 }
 
 fn cargo(paths: &Paths, cases: u64, arguments: &[&str]) -> Result<Output> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = cargo::cargo();
     cargo.args(["test", "--release", "--package", "pulsegate", "--lib", "--"]).args(arguments);
     cargo.current_dir(&paths.root).env("PROPTEST_CASES", cases.to_string());
     cargo.output().context("cargo cannot be started")

@@ -5,6 +5,8 @@
 
 use std::process::ExitCode;
 
+/// Cargo, run as by hand.
+mod cargo;
 /// The descendants of this process, stopped when a step or the whole run is over.
 mod children;
 /// cargo-deny: installs it and runs its checks.

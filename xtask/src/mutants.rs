@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
+    cargo,
     paths::{self, Paths},
     test::{self, UNOPTIMISED},
     web,
@@ -199,7 +200,7 @@ impl Scratch {
     }
 
     fn cargo(&self, arguments: &[&str]) -> Result<Output> {
-        let mut cargo = Command::new("cargo");
+        let mut cargo = cargo::cargo();
         let (command, rest) = arguments.split_first().context("cargo is told nothing")?;
         cargo.arg(command).args(["--release", "--workspace"]).args(UNOPTIMISED).args(WITHOUT_LINES).args(rest);
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    cargo,
     paths::{self, Paths},
     web,
 };
@@ -25,7 +26,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         npm("building the web UI (npm run build)", work)?;
     }
     say("building the gateway (cargo build --release)");
-    let mut cargo = Command::new("cargo");
+    let mut cargo = cargo::cargo();
     cargo.args(["build", "--release", "--bin", "pulsegate"]).current_dir(&paths.root);
     if paths::program("make").is_none() {
         say(

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::paths::Paths;
+use crate::{cargo, paths::Paths};
 
 /// Pinned version, so that the same seed sends the same requests.
 const VERSION: &str = "4.32.5";
@@ -33,11 +33,7 @@ const NOT_OURS: &str = "use_after_free";
 pub fn schemathesis(arguments: &[String]) -> Result<ExitCode> {
     let paths = Paths::find()?;
     let program = installed(&paths)?;
-    succeed(
-        Command::new("cargo")
-            .args(["build", "--release", "--workspace", "--bin", "pulsegate"])
-            .current_dir(&paths.root),
-    )?;
+    succeed(cargo::cargo().args(["build", "--release", "--workspace", "--bin", "pulsegate"]).current_dir(&paths.root))?;
     let folder = paths.target.join("schemathesis");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;

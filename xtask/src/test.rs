@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    children, deny, packages,
+    cargo, children, deny, packages,
     paths::{self, Paths},
     step::{Count, Steps},
     web,
@@ -102,7 +102,7 @@ fn named(paths: &Paths, steps: &mut Steps, filter: &str) {
 }
 
 fn cargo(paths: &Paths, arguments: &[&str]) -> Command {
-    let mut command = Command::new("cargo");
+    let mut command = cargo::cargo();
     command.args(arguments).current_dir(&paths.root);
     command
 }
