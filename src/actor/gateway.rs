@@ -101,13 +101,13 @@ impl Gateway {
         self.admits()?;
         let start = clock::utc();
         let id = SessionId::new(start, world::draw());
-        let recording = self.recording_of(&request.target, id, start);
+        let recording = self.recording_of(&request.to.name, id, start);
         let record = Box::new(Record::connecting(Birth {
             id,
             username: request.username.clone(),
-            target: request.target.clone(),
-            target_addr: target::address(&request.host, request.port),
-            target_login: request.login.clone(),
+            target: request.to.name.clone(),
+            target_addr: target::address(&request.to.host, request.to.port),
+            target_login: request.to.login.clone(),
             client_ip: request.client_ip,
             node: self.deps.settings.node.clone(),
             epoch: self.deps.settings.epoch,

@@ -99,7 +99,7 @@ impl Connector for RusshConnector {
         let settings = self.settings.clone();
         Box::pin(async move {
             let way = route::walk(&settings, &dial).await?;
-            link::try_out(way, &dial.login, &dial.term, dial.size).await?;
+            link::try_out(way, &dial.to.login, &dial.term, dial.size).await?;
             (dial.passed)(Step::Terminal);
             Ok(())
         })
@@ -108,7 +108,7 @@ impl Connector for RusshConnector {
 
 async fn connect(settings: Arc<SshSettings>, dial: Dial) -> Result<Link, ConnectError> {
     let way = route::walk(&settings, &dial).await?;
-    let link = link::open(way, &dial.login, &dial.term, dial.size).await?;
+    let link = link::open(way, &dial.to.login, &dial.term, dial.size).await?;
     (dial.passed)(Step::Terminal);
     Ok(link)
 }

@@ -85,24 +85,10 @@ pub trait Connector {
 pub struct Dial {
     /// The jump hosts on the way, the first one first; if empty, the target is dialled directly.
     pub via: Vec<Hop>,
-    /// A name or an address.
-    pub host: String,
-    /// 1 … 65535.
-    pub port: u16,
-    /// The login name on the target.
-    pub login: String,
-    /// Credentials in the order they are tried; the first that the target accepts wins.
-    pub credentials: Vec<Credential>,
-    /// The rule for resolved addresses; `None` for a target of the catalogue, which allows any but cloud metadata
-    /// behind a name. Behind a jump host, which resolves names itself, an address is checked against the rule, and a
-    /// name is refused unless [`AddressRule::names_behind_hops`] allows it.
-    pub allowed: Option<AddressRule>,
-    /// The policy for an unknown host key.
-    pub host_key_policy: HostKeyPolicy,
+    /// The target.
+    pub to: Hop,
     /// The user who dials, as recorded beside a host key.
     pub caller: String,
-    /// The target's name, as recorded beside a host key.
-    pub target: String,
     /// The purpose: the id of the session, or `test`. A certificate names it, with the caller, to the host it is shown
     /// to.
     pub session: String,
@@ -161,10 +147,11 @@ impl Dial {
     }
 }
 
-/// A jump host: an SSH server on the way that the gateway logs in to and asks to connect further (RFC 4254 §7.2).
+/// An SSH server that the gateway logs in to: the target, or a jump host that it asks to connect further (RFC 4254
+/// §7.2).
 #[derive(Debug, Clone)]
 pub struct Hop {
-    /// Its name in the catalogue, or `login@host:port`, for messages.
+    /// Its name in the catalogue, or `login@host:port`: for messages, and as recorded beside a host key.
     pub name: String,
     /// A name or an address, as known to the hop before it, which dials it.
     pub host: String,
@@ -172,9 +159,11 @@ pub struct Hop {
     pub port: u16,
     /// The login name there.
     pub login: String,
-    /// As [`Dial::credentials`]; nothing of the target's is shown to a jump host.
+    /// Credentials in the order they are tried; the first that it accepts wins. Nothing of one hop's is shown to another.
     pub credentials: Vec<Credential>,
-    /// As [`Dial::allowed`].
+    /// The rule for resolved addresses; `None` for one of the catalogue, which allows any but cloud metadata behind a
+    /// name. Behind a jump host, which resolves names itself, an address is checked against the rule, and a name is
+    /// refused unless [`AddressRule::names_behind_hops`] allows it.
     pub allowed: Option<AddressRule>,
     /// The policy for its host key, if that is unknown.
     pub host_key_policy: HostKeyPolicy,

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    AddressRule, ConnectError, Credential, Dial, Hop, HostKeyPolicy, SshSettings, Step, address,
+    ConnectError, Dial, Hop, SshSettings, Step, address,
     auth::Login,
     client::config,
     handler::{Client, Peer, Presented},
@@ -44,69 +44,44 @@ pub(super) struct Connection {
 /// Connects hop by hop and returns the connections; the last one is the target's, and each runs inside the one before
 /// it.
 pub(super) async fn walk(settings: &SshSettings, dial: &Dial) -> Result<Vec<Connection>, ConnectError> {
-    let stops: Vec<_> = dial.via.iter().map(Stop::hop).chain([Stop::target(dial)]).collect();
-    let names: Vec<_> = stops.iter().map(|stop| name_of(stop.host, stop.port)).collect();
+    let stops: Vec<_> = dial.via.iter().map(Stop::on_the_way).chain([Stop::target(dial)]).collect();
+    let names: Vec<_> = stops.iter().map(|stop| name_of(&stop.to.host, stop.to.port)).collect();
     let mut way: Vec<Connection> = Vec::with_capacity(stops.len());
     for (stop, name) in stops.iter().zip(&names) {
         let before = way.last().zip(way.len().checked_sub(1).and_then(|at| dial.via.get(at)));
-        let person = Person::new(dial.events.clone(), stop.hop.map(str::to_owned));
+        let person = Person::new(dial.events.clone(), stop.hop().map(str::to_owned));
         let approach = Approach { settings, stop, name, names: &names, person: &person, dial, before };
-        way.push(approach.run().await.map_err(|error| error.at(stop.hop))?);
+        way.push(approach.run().await.map_err(|error| error.at(stop.hop()))?);
     }
     Ok(way)
 }
 
 /// One SSH server on the way.
 struct Stop<'a> {
-    /// The jump host's name; `None` is the target.
-    hop: Option<&'a str>,
-    host: &'a str,
-    port: u16,
-    login: &'a str,
-    credentials: &'a [Credential],
-    allowed: Option<&'a AddressRule>,
-    policy: HostKeyPolicy,
-    /// Its name, for the user who reviews its key.
-    called: &'a str,
+    to: &'a Hop,
+    is_target: bool,
     heard: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl<'a> Stop<'a> {
-    fn hop(hop: &'a Hop) -> Self {
-        let Hop { name, host, port, login, credentials, allowed, host_key_policy } = hop;
-        Self {
-            hop: Some(name),
-            host,
-            port: *port,
-            login,
-            credentials,
-            allowed: allowed.as_ref(),
-            policy: *host_key_policy,
-            called: name,
-            // A sign of life of a jump host is no proof that the target lives.
-            heard: Arc::new(|| {}),
-        }
+    fn on_the_way(to: &'a Hop) -> Self {
+        // A sign of life of a jump host is no proof that the target lives.
+        Self { to, is_target: false, heard: Arc::new(|| {}) }
     }
 
     fn target(dial: &'a Dial) -> Self {
-        let Dial { host, port, login, credentials, allowed, host_key_policy, target, heard, .. } = dial;
-        Self {
-            hop: None,
-            host,
-            port: *port,
-            login,
-            credentials,
-            allowed: allowed.as_ref(),
-            policy: *host_key_policy,
-            called: target,
-            heard: heard.clone(),
-        }
+        Self { to: &dial.to, is_target: true, heard: dial.heard.clone() }
+    }
+
+    /// Returns the jump host's name; `None` is the target.
+    fn hop(&self) -> Option<&'a str> {
+        (!self.is_target).then_some(self.to.name.as_str())
     }
 
     /// Returns host and port as the hop before it is asked to dial them.
     fn addr(&self) -> String {
-        let host = clean_line(self.host);
-        if host.contains(':') { format!("[{host}]:{}", self.port) } else { format!("{host}:{}", self.port) }
+        let (host, port) = (clean_line(&self.to.host), self.to.port);
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 }
 
@@ -135,7 +110,7 @@ struct Greeting {
 
 impl Approach<'_> {
     async fn run(&self) -> Result<Connection, ConnectError> {
-        let (settings, stop, person) = (self.settings, self.stop, self.person);
+        let (settings, stop, to, person) = (self.settings, self.stop, self.stop.to, self.person);
         // Read anew for each hop: a key accepted at the one before counts here.
         let known = settings.host_keys.read().await?;
         let mut where_to = self.name.to_owned();
@@ -144,9 +119,10 @@ impl Approach<'_> {
             .map_err(|_| ConnectError::TimedOut { addr: where_to, seconds: settings.connect_timeout.as_secs() })??;
 
         (self.dial.passed)(Step::KeyExchange);
-        let met = Encounter { host: stop.host, port: stop.port, target: stop.called, by: &self.dial.caller };
+        let met = Encounter { host: &to.host, port: to.port, target: &to.name, by: &self.dial.caller };
         self.check_binding(&known, &greeting.presented, met)?;
-        let check = HostKeyCheck { host_keys: &settings.host_keys, person, name: self.name, policy: stop.policy, met };
+        let check =
+            HostKeyCheck { host_keys: &settings.host_keys, person, name: self.name, policy: to.host_key_policy, met };
         check.run(&known, &greeting.presented.key).await?;
         // The receiver is gone only if the connection is: the handshake then reports it.
         let told = greeting.presented.accepted.send(true);
@@ -155,11 +131,11 @@ impl Approach<'_> {
         let mut handle = greeting.handshake.as_mut().await.map_err(|error| peer.no_agreement(&error))?;
         (self.dial.passed)(Step::HostKey);
 
-        person.tell(format!("logging in as {}", clean_line(stop.login)));
+        person.tell(format!("logging in as {}", clean_line(&to.login)));
         let on_behalf = format!("{}:{}", self.dial.caller, self.dial.session);
-        let purpose = if stop.hop.is_some() { Purpose::Forwarding } else { Purpose::Terminal };
-        let login = Login::new(&mut handle, &peer, stop.login, person, settings, &on_behalf, purpose);
-        login.run(stop.credentials.to_vec()).await?;
+        let purpose = if stop.is_target { Purpose::Terminal } else { Purpose::Forwarding };
+        let login = Login::new(&mut handle, &peer, &to.login, person, settings, &on_behalf, purpose);
+        login.run(to.credentials.clone()).await?;
         (self.dial.passed)(Step::Login);
         greeting.guard.0.open();
         Ok(Connection { handle, peer, guard: greeting.guard, ended: greeting.ended })
@@ -168,7 +144,8 @@ impl Approach<'_> {
     /// Connects and exchanges keys until the server shows its host key; `where_to` always names the address in
     /// progress.
     async fn reach(&self, known: &KnownHosts, where_to: &mut String) -> Result<Greeting, ConnectError> {
-        let Stop { host, port, allowed, .. } = *self.stop;
+        let Hop { host, port, allowed, .. } = self.stop.to;
+        let (port, allowed) = (*port, allowed.as_ref());
         let Some((before, hop)) = self.before else {
             let addrs = address::resolve(host, port, allowed).await?;
             (self.dial.passed)(Step::Resolve);
@@ -182,7 +159,7 @@ impl Approach<'_> {
         address::check_behind_hop(host, port, allowed)?;
         *where_to = self.stop.addr();
         self.person.tell(format!("connecting to {where_to} through {}", hop.name));
-        let opened = before.handle.channel_open_direct_tcpip(host, port.into(), ORIGIN.0, ORIGIN.1).await;
+        let opened = before.handle.channel_open_direct_tcpip(host.as_str(), port.into(), ORIGIN.0, ORIGIN.1).await;
         let channel = opened.map_err(|error| match error {
             russh::Error::ChannelOpenFailure(why) => {
                 ConnectError::NotForwarded { hop: hop.name.clone(), to: where_to.clone(), cause: not_forwarded(&why) }
@@ -202,7 +179,7 @@ impl Approach<'_> {
         let guard = CutOnDrop(valve_control);
         let (show, shown) = oneshot::channel();
         let (alive, ended) = watch::channel(());
-        let peer = Peer::new(addr, self.stop.host, guard.0.clone());
+        let peer = Peer::new(addr, &self.stop.to.host, guard.0.clone());
         let client = Client::new(show, self.person.clone(), &peer, alive);
         let config = Arc::new(config(known, self.name));
         let mut handshake: LocalBoxFuture<'static, _> = Box::pin(client::connect_stream(config, valve, client));

@@ -298,7 +298,7 @@ impl Journal for Down {
 
 impl Connector for Down {
     fn connect(&self, dial: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
-        ready(Err(ConnectError::NameNotResolved { host: dial.host })).boxed_local()
+        ready(Err(ConnectError::NameNotResolved { host: dial.to.host })).boxed_local()
     }
 }
 

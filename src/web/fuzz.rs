@@ -161,7 +161,7 @@ proptest! {
         let (from, directory) = ("192.0.2.7".parse().unwrap(), Directory::default());
         if let Ok(open) = opening.check("ada", &access, false, from, &settings(), &directory) {
             prop_assert!((1..=1000).contains(&open.size.cols) && (1..=1000).contains(&open.size.rows));
-            prop_assert!(!open.target.contains(char::is_control) && !open.host.starts_with('-'));
+            prop_assert!(!open.to.name.contains(char::is_control) && !open.to.host.starts_with('-'));
         }
     }
 

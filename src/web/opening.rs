@@ -1,6 +1,6 @@
 //! Validates the body of `POST /api/v1/sessions`. Resolves no host name and dials nothing.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use secrecy::SecretString;
 use serde::{
@@ -16,7 +16,6 @@ use crate::{
     actor::gateway::OpenSession,
     core::{
         people::{Directory, TargetAccess},
-        seal::Seals,
         target::{AuthKind, JUMP_HOSTS, Target, called_via, host_name, is_login, is_typed, parse_place, place},
     },
     ssh::{Credential, Hop, HostKeyPolicy, SealedCredential, Size},
@@ -67,15 +66,10 @@ enum Method {
     Password,
 }
 
-/// The place to dial.
+/// The place to dial, and the way to it.
 struct Destination {
-    target: String,
     via: Vec<Hop>,
-    host: String,
-    port: u16,
-    login: String,
-    credentials: Vec<Credential>,
-    typed: bool,
+    to: Hop,
 }
 
 impl Opening {
@@ -122,22 +116,12 @@ impl Opening {
             )),
         }?;
         let policy = |host: &str, port| host_key_policy(host, port, trusts, settings, directory);
-        let via = destination.via.into_iter().map(|hop| Hop { host_key_policy: policy(&hop.host, hop.port), ..hop });
+        let checked = |hop: Hop| Hop { host_key_policy: policy(&hop.host, hop.port), ..hop };
+        let via = destination.via.into_iter().map(checked).collect();
+        let mut to = checked(destination.to);
         let given = self.auth.map(|Auth { method: Method::Password, password }| Credential::Password(password));
-        Ok(OpenSession {
-            username: username.to_owned(),
-            client_ip,
-            target: destination.target,
-            via: via.collect(),
-            host_key_policy: policy(&destination.host, destination.port),
-            host: destination.host,
-            port: destination.port,
-            login: destination.login,
-            credentials: given.into_iter().chain(destination.credentials).collect(),
-            allowed: if destination.typed { settings.adhoc.clone() } else { None },
-            term,
-            size,
-        })
+        to.credentials = given.into_iter().chain(to.credentials).collect();
+        Ok(OpenSession { username: username.to_owned(), client_ip, via, to, term, size })
     }
 }
 
@@ -171,11 +155,11 @@ impl Destination {
             if via.is_empty() {
                 via.extend(stop.via.iter().cloned());
             }
-            called.push(stop.target.clone());
-            via.push(stop.behind(&via).hop(settings));
+            called.push(stop.to.name.clone());
+            via.push(stop.behind(&via).to);
         }
         // In the form that `core::people::objection` reads, should a jump host be removed later.
-        let target = called_via(&self.target, &called);
+        let target = called_via(&self.to.name, &called);
         if via.len() > JUMP_HOSTS {
             return Err(too_many());
         }
@@ -187,7 +171,7 @@ impl Destination {
             );
             return Err(Problem::bad_request(detail));
         }
-        Ok(Self { target, via, ..self })
+        Ok(Self { via, to: Hop { name: target, ..self.to } })
     }
 
     /// Returns the same destination behind these hops. Unless they are its own way, its stored password is sent to
@@ -208,19 +192,8 @@ impl Destination {
             | Credential::Certificate
             | Credential::Prompt => credential,
         };
-        Self { credentials: self.credentials.into_iter().map(unsent).collect(), ..self }
-    }
-
-    fn hop(self, settings: &Settings) -> Hop {
-        Hop {
-            name: self.target,
-            host: self.host,
-            port: self.port,
-            login: self.login,
-            credentials: self.credentials,
-            allowed: if self.typed { settings.adhoc.clone() } else { None },
-            host_key_policy: settings.host_key_policy,
-        }
+        let credentials = self.to.credentials.into_iter().map(unsent).collect();
+        Self { via: self.via, to: Hop { credentials, ..self.to } }
     }
 }
 
@@ -252,32 +225,34 @@ fn from_catalogue(
     settings: &Settings,
     directory: &Directory,
 ) -> Result<Destination, Problem> {
-    let found = match settings.targets.iter().find(|target| target.name == name) {
-        Some(target) => access.covers(&target.listed()).then(|| Ok(configured(target))),
-        None => directory.targets.get(name).filter(|target| access.covers(&target.public.listed())).map(|target| {
-            Ok(Destination { via: way(target, settings, directory)?, ..recorded(target, &settings.seals)? })
-        }),
-    };
+    let found =
+        match settings.targets.iter().find(|target| target.name == name) {
+            Some(target) => access.covers(&target.listed()).then(|| Ok(configured(target, settings))),
+            None => directory.targets.get(name).filter(|target| access.covers(&target.public.listed())).map(|target| {
+                Ok(Destination { via: way(target, settings, directory)?, to: recorded(target, settings)? })
+            }),
+        };
     // A target that is not granted does not exist for the caller.
     found.unwrap_or_else(|| Err(Problem::not_found(format!("There is no target {}.", quoted(name)))))
 }
 
-fn configured(target: &state::Target) -> Destination {
-    Destination {
-        target: target.name.clone(),
-        via: target.via.clone(),
+fn configured(target: &state::Target, settings: &Settings) -> Destination {
+    let to = Hop {
+        name: target.name.clone(),
         host: target.host.clone(),
         port: target.port,
         login: target.username.clone(),
         credentials: target.credentials.clone(),
-        typed: false,
-    }
+        allowed: None,
+        host_key_policy: settings.host_key_policy,
+    };
+    Destination { via: target.via.clone(), to }
 }
 
 /// Converts a target of the records, without the way to it; 503 if this gateway's seal keys do not open its credential,
 /// which is opened again at the login only.
-fn recorded(target: &Target, seals: &Arc<Seals>) -> Result<Destination, Problem> {
-    let (public, kind) = (&target.public, target.auth.kind);
+fn recorded(target: &Target, settings: &Settings) -> Result<Hop, Problem> {
+    let (public, kind, seals) = (&target.public, target.auth.kind, &settings.seals);
     let sealed = || -> Result<SealedCredential, Problem> {
         let text = target.auth.sealed.clone().map(|sealed| sealed.0).unwrap_or_default();
         let sealed = SealedCredential { seals: seals.clone(), place: public.seal_context(kind), text };
@@ -300,14 +275,14 @@ fn recorded(target: &Target, seals: &Arc<Seals>) -> Result<Destination, Problem>
         AuthKind::GatewayKey => Credential::GatewayKey,
         AuthKind::Certificate => Credential::Certificate,
     };
-    Ok(Destination {
-        target: public.name.clone(),
-        via: Vec::new(),
+    Ok(Hop {
+        name: public.name.clone(),
         host: public.host.clone(),
         port: public.port,
         login: public.username.clone(),
         credentials: vec![credential],
-        typed: false,
+        allowed: None,
+        host_key_policy: settings.host_key_policy,
     })
 }
 
@@ -332,13 +307,21 @@ fn by_hand(
     if !is_login(&login) {
         return Err(Problem::bad_request("username must be 1 to 128 visible ASCII characters, the first no hyphen."));
     }
-    Ok(prompted(login, host, port, true))
+    let typed = prompted(login, host, port, settings);
+    Ok(Destination { via: Vec::new(), to: Hop { allowed: settings.adhoc.clone(), ..typed } })
 }
 
 /// Returns a place whose server's questions go to the user.
-fn prompted(login: String, host: String, port: u16, typed: bool) -> Destination {
-    let target = place(&login, &host, port);
-    Destination { target, via: Vec::new(), host, port, login, credentials: vec![Credential::Prompt], typed }
+fn prompted(login: String, host: String, port: u16, settings: &Settings) -> Hop {
+    Hop {
+        name: place(&login, &host, port),
+        host,
+        port,
+        login,
+        credentials: vec![Credential::Prompt],
+        allowed: None,
+        host_key_policy: settings.host_key_policy,
+    }
 }
 
 /// Reads a whole number in any spelling: to JSON `80` and `80.0` are one number (RFC 8259 §6), and some languages write

@@ -100,7 +100,7 @@ pub async fn create(
     }
     // A task of its own: it is audited even if the client disconnects first.
     let opening = actix_web::rt::spawn(async move {
-        let target = open.target.clone();
+        let target = open.to.name.clone();
         let opened = state.gateway.open(open).await;
         visitor.opens(&state, &target, &opened);
         opened

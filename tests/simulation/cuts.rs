@@ -20,7 +20,7 @@ use page::{Page, Progress, Role};
 use pulsegate::{
     actor::gateway::OpenSession,
     core::record::{SessionId, Status},
-    ssh::{HostKeyPolicy, Size},
+    ssh::{Hop, HostKeyPolicy, Size},
 };
 use shell::{Shell, Shells};
 use tokio::{
@@ -174,14 +174,16 @@ async fn open(seed: u64, host: &Host) -> SessionId {
     let request = OpenSession {
         username: "ada".into(),
         client_ip: [198, 51, 100, 7].into(),
-        target: "web-1".into(),
         via: Vec::new(),
-        host: "192.0.2.1".into(),
-        port: 22,
-        login: seed.to_string(),
-        credentials: vec![],
-        allowed: None,
-        host_key_policy: HostKeyPolicy::Strict,
+        to: Hop {
+            name: "web-1".into(),
+            host: "192.0.2.1".into(),
+            port: 22,
+            login: seed.to_string(),
+            credentials: vec![],
+            allowed: None,
+            host_key_policy: HostKeyPolicy::Strict,
+        },
         term: "xterm".into(),
         size: Size { cols: 80, rows: 24 },
     };

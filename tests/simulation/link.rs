@@ -89,7 +89,7 @@ pub struct Network {
 
 impl Connector for Network {
     fn connect(&self, dial: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
-        let token = dial.login.parse().expect("a login is a token");
+        let token = dial.to.login.parse().expect("a login is a token");
         let (dice, truth, mute, clings) = (self.dice.clone(), self.truth.clone(), self.mute, self.clings);
         let (beside, targets) = (self.beside.clone(), self.targets.clone());
         async move {

@@ -6,7 +6,7 @@ use std::{cell::Cell, rc::Rc, sync::atomic::Ordering, time::Duration};
 use pulsegate::{
     actor::gateway::{Ended, OpenSession},
     core::record::{EndReason, SessionId},
-    ssh::{HostKeyPolicy, Size},
+    ssh::{Hop, HostKeyPolicy, Size},
 };
 use tokio::time::Instant;
 
@@ -164,14 +164,16 @@ impl Visit {
         let request = OpenSession {
             username: format!("user-{}", self.token % 7),
             client_ip: [198, 51, 100, 7].into(),
-            target: "web-1".into(),
             via: Vec::new(),
-            host: "192.0.2.1".into(),
-            port: 22,
-            login: self.token.to_string(),
-            credentials: vec![],
-            allowed: None,
-            host_key_policy: HostKeyPolicy::Strict,
+            to: Hop {
+                name: "web-1".into(),
+                host: "192.0.2.1".into(),
+                port: 22,
+                login: self.token.to_string(),
+                credentials: vec![],
+                allowed: None,
+                host_key_policy: HostKeyPolicy::Strict,
+            },
             term: "xterm".into(),
             size: Size { cols: 80, rows: 24 },
         };

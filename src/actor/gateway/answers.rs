@@ -6,7 +6,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::{
     core::record::{Epoch, NodeId, Record, UtcMicros},
-    ssh::{AddressRule, Credential, Dial, DialEvent, Hop, HostKeyPolicy, Size},
+    ssh::{Dial, DialEvent, Hop, Size},
     store::Position,
 };
 
@@ -17,22 +17,10 @@ pub struct OpenSession {
     pub username: String,
     /// The IP address that the request came from.
     pub client_ip: IpAddr,
-    /// The catalogue name, or `login@host:port`.
-    pub target: String,
     /// The jump hosts in the order in which they are dialled.
     pub via: Vec<Hop>,
-    /// The target's host name or IP address.
-    pub host: String,
-    /// The target's TCP port, 1 … 65535.
-    pub port: u16,
-    /// The login name on the target.
-    pub login: String,
-    /// The credentials, tried in this order.
-    pub credentials: Vec<Credential>,
-    /// The rule for resolved addresses that may be dialled, for a target typed by hand.
-    pub allowed: Option<AddressRule>,
-    /// The policy for an unknown host key.
-    pub host_key_policy: HostKeyPolicy,
+    /// The target.
+    pub to: Hop,
     /// The value of `TERM`.
     pub term: String,
     /// The initial size of the PTY.
@@ -42,9 +30,8 @@ pub struct OpenSession {
 impl OpenSession {
     /// Returns the hosts that a user typed by hand, as `host:port`: of the target and of the jump hosts.
     pub fn typed_places(&self) -> Vec<String> {
-        let hops = self.via.iter().map(|hop| (&hop.allowed, &hop.host, hop.port));
-        let all = hops.chain([(&self.allowed, &self.host, self.port)]);
-        all.filter(|(typed, ..)| typed.is_some()).map(|(_, host, port)| format!("{host}:{port}")).collect()
+        let typed = self.via.iter().chain([&self.to]).filter(|hop| hop.allowed.is_some());
+        typed.map(|hop| format!("{}:{}", hop.host, hop.port)).collect()
     }
 
     /// Converts the request into a [`Dial`]; `session` is as in [`Dial::session`].
@@ -56,14 +43,8 @@ impl OpenSession {
     ) -> Dial {
         Dial {
             via: self.via,
-            host: self.host,
-            port: self.port,
-            login: self.login,
-            credentials: self.credentials,
-            allowed: self.allowed,
-            host_key_policy: self.host_key_policy,
+            to: self.to,
             caller: self.username,
-            target: self.target,
             session,
             term: self.term,
             size: self.size,

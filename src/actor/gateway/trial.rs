@@ -52,7 +52,7 @@ impl Gateway {
         let (events, mut heard) = mpsc::channel(1);
         let passed = Arc::new(Mutex::new(vec![clock::instant()]));
         let mut dial = request.dial("test".to_owned(), events, Arc::new(|| {}));
-        let (steps, addr) = (dial.steps(), dial.host.clone());
+        let (steps, addr) = (dial.steps(), dial.to.host.clone());
         dial.passed = Arc::new({
             let passed = passed.clone();
             move |_| passed.lock().unwrap_or_else(PoisonError::into_inner).push(clock::instant())

@@ -24,8 +24,8 @@ pub(in crate::actor) struct DialAudit {
 
 impl DialAudit {
     pub(in crate::actor) fn new(deps: &SessionDeps, request: &OpenSession) -> Self {
-        let OpenSession { username, client_ip, target, .. } = request;
-        Self { audit: deps.audit.clone(), caller: username.clone(), client_ip: *client_ip, target: target.clone() }
+        let OpenSession { username, client_ip, to, .. } = request;
+        Self { audit: deps.audit.clone(), caller: username.clone(), client_ip: *client_ip, target: to.name.clone() }
     }
 
     /// Records that the key of `host` is accepted, and lets the dial proceed once the entry is durable.

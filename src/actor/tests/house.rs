@@ -36,7 +36,10 @@ use crate::{
     },
     notify::Post,
     recording::directory::RecordingDir,
-    ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
+    ssh::{
+        ConnectError, Connector, Dial, Hop, HostKeyPolicy, Link, LinkControl, LinkEvent, LinkGone, LinkInput,
+        LinkOutput, Size,
+    },
     store::{SharedRecords, audit::MemoryAudit, sqlite::SqliteStore},
 };
 
@@ -316,14 +319,16 @@ pub fn request() -> OpenSession {
     OpenSession {
         username: "ada".into(),
         client_ip: [192, 0, 2, 9].into(),
-        target: "web-1".into(),
         via: Vec::new(),
-        host: "192.0.2.1".into(),
-        port: 22,
-        login: "root".into(),
-        credentials: vec![],
-        allowed: None,
-        host_key_policy: crate::ssh::HostKeyPolicy::Strict,
+        to: Hop {
+            name: "web-1".into(),
+            host: "192.0.2.1".into(),
+            port: 22,
+            login: "root".into(),
+            credentials: vec![],
+            allowed: None,
+            host_key_policy: HostKeyPolicy::Strict,
+        },
         term: "xterm".into(),
         size: Size { cols: 80, rows: 24 },
     }

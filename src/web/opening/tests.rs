@@ -1,5 +1,7 @@
 //! Tests of the body's validation and its result.
 
+use std::sync::Arc;
+
 use actix_web::ResponseError;
 use secrecy::ExposeSecret;
 
@@ -8,7 +10,7 @@ use crate::{
     core::{
         people::Role,
         record::UtcMicros,
-        seal::SealKey,
+        seal::{SealKey, Seals},
         target::{Auth as Kept, PublicTarget, Sealed},
     },
     ssh::AddressRule,
@@ -62,18 +64,18 @@ fn open(body: &str) -> Result<OpenSession, (u16, String)> {
 #[test]
 fn a_target_of_the_catalogue_is_dialled_as_it_stands_there() {
     let open = open(r#"{"target":"web-1"}"#).unwrap();
-    assert_eq!((open.host.as_str(), open.port, open.login.as_str()), ("web-1.internal", 2222, "deploy"));
+    assert_eq!((open.to.host.as_str(), open.to.port, open.to.login.as_str()), ("web-1.internal", 2222, "deploy"));
     assert_eq!((open.term.as_str(), open.size), ("xterm-256color", Size { cols: 80, rows: 24 }));
-    assert!(matches!(open.credentials[..], [Credential::Agent]));
-    assert_eq!(open.allowed, None);
+    assert!(matches!(open.to.credentials[..], [Credential::Agent]));
+    assert_eq!(open.to.allowed, None);
 }
 
 #[test]
 fn a_target_of_the_records_is_dialled_with_its_sealed_credential() {
     let open = open(r#"{"target":"db-1"}"#).unwrap();
-    assert_eq!((open.host.as_str(), open.port, open.login.as_str()), ("db-1.internal", 22, "deploy"));
-    assert_eq!(open.allowed, None);
-    let [Credential::SealedPassword(sealed)] = &open.credentials[..] else { panic!("{:?}", open.credentials) };
+    assert_eq!((open.to.host.as_str(), open.to.port, open.to.login.as_str()), ("db-1.internal", 22, "deploy"));
+    assert_eq!(open.to.allowed, None);
+    let [Credential::SealedPassword(sealed)] = &open.to.credentials[..] else { panic!("{:?}", open.to.credentials) };
     assert_eq!(sealed.open().unwrap().expose_secret(), "s3cret");
     let opening: Opening = serde_json::from_str(r#"{"target":"db-1"}"#).unwrap();
     let (access, ip) = (TargetAccess { role: Role::User, grants: vec![] }, "192.0.2.7".parse().unwrap());
@@ -98,9 +100,9 @@ fn a_credential_that_does_not_open_is_told_before_anything_is_dialled() {
 #[test]
 fn a_target_typed_by_hand_carries_the_address_rule() {
     let open = open(r#"{"host":"[2001:DB8::1]","port":2200,"username":"root","cols":1000,"rows":1}"#).unwrap();
-    assert_eq!((open.target.as_str(), open.host.as_str()), ("root@[2001:db8::1]:2200", "2001:db8::1"));
-    assert_eq!(open.allowed, Some(AddressRule::default()));
-    assert!(matches!(open.credentials[..], [Credential::Prompt]));
+    assert_eq!((open.to.name.as_str(), open.to.host.as_str()), ("root@[2001:db8::1]:2200", "2001:db8::1"));
+    assert_eq!(open.to.allowed, Some(AddressRule::default()));
+    assert!(matches!(open.to.credentials[..], [Credential::Prompt]));
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn of_a_host_of_the_catalogue_only_those_are_asked_who_may_accept_its_key() {
     let policy = |body: &str, trusts: bool, of_target: HostKeyPolicy, of_gateway: HostKeyPolicy| {
         let mut settings = Settings { host_key_policy: of_gateway, ..settings() };
         settings.targets[0].host_key_policy = of_target;
-        check(serde_json::from_str(body).unwrap(), trusts, &settings).unwrap().host_key_policy
+        check(serde_json::from_str(body).unwrap(), trusts, &settings).unwrap().to.host_key_policy
     };
     for (body, trusts, of_target, of_gateway, expected) in [
         (LISTED, false, Ask, Ask, Strict),
@@ -133,7 +135,7 @@ fn of_a_host_of_the_catalogue_only_those_are_asked_who_may_accept_its_key() {
     let twin = state::Target { name: "same".into(), host_key_policy: Strict, ..settings.targets[0].clone() };
     settings.targets.push(twin);
     let open = check(serde_json::from_str(LISTED).unwrap(), true, &settings).unwrap();
-    assert_eq!(open.host_key_policy, Strict, "the strictest of one host's names");
+    assert_eq!(open.to.host_key_policy, Strict, "the strictest of one host's names");
 }
 
 /// The jump hosts of an open, and whether the address rule applies to each.
@@ -163,9 +165,9 @@ fn a_jump_host_is_one_that_is_granted_or_may_be_typed_and_the_first_brings_its_o
     let settings = with_jump_hosts();
     let typed = |via: &str| format!(r#"{{"host":"db1","username":"deploy","via":{via}}}"#);
     let told = open_with(&typed(r#"["inner","db-1","OPS@J."]"#), &settings).unwrap();
-    assert_eq!(told.target, "deploy@db1:22 via inner, db-1, OPS@j:22");
+    assert_eq!(told.to.name, "deploy@db1:22 via inner, db-1, OPS@j:22");
     assert_eq!(way(&told), [("bastion", false), ("inner", false), ("db-1", false), ("OPS@j:22", true)]);
-    assert!(told.allowed.is_some(), "the address rule still counts");
+    assert!(told.to.allowed.is_some(), "the address rule still counts");
     assert_eq!(told.typed_places(), ["j:22", "db1:22"]);
     assert!(matches!(told.via[2].credentials[..], [Credential::Prompt]), "not its own way");
     for (body, status) in [
@@ -239,7 +241,7 @@ fn a_target_of_the_records_is_dialled_over_its_jump_hosts_which_need_no_grant() 
         opening.check("bob", &access, false, [192, 0, 2, 7].into(), settings, &directory(settings))
     };
     let told = opened(&settings).unwrap();
-    assert_eq!((told.target.as_str(), told.host.as_str()), ("behind", "behind.internal"));
+    assert_eq!((told.to.name.as_str(), told.to.host.as_str()), ("behind", "behind.internal"));
     assert_eq!(way(&told), [("bastion", false), ("inner", false), ("db-1", false), ("ops@k:2200", false)]);
     let [_, _, db, typed] = &told.via[..] else { panic!("{:?}", told.via) };
     assert!(
@@ -269,7 +271,7 @@ fn of_a_jump_host_only_those_are_asked_who_may_accept_its_key() {
     let mut settings = with_jump_hosts();
     let policies = |body: &str, trusts: bool, settings: &Settings| {
         let open = check(serde_json::from_str(body).unwrap(), trusts, settings).unwrap();
-        (open.via.iter().map(|hop| hop.host_key_policy).collect::<Vec<_>>(), open.host_key_policy)
+        (open.via.iter().map(|hop| hop.host_key_policy).collect::<Vec<_>>(), open.to.host_key_policy)
     };
     const INNER: &str = r#"{"target":"inner"}"#;
     assert_eq!(policies(INNER, false, &settings), (vec![Strict], Strict));
@@ -285,14 +287,14 @@ fn of_a_jump_host_only_those_are_asked_who_may_accept_its_key() {
 #[test]
 fn a_given_password_is_tried_first() {
     let open = open(r#"{"target":"web-1","auth":{"method":"password","password":"00123e5"}}"#).unwrap();
-    assert!(matches!(&open.credentials[..],
+    assert!(matches!(&open.to.credentials[..],
         [Credential::Password(password), Credential::Agent] if password.expose_secret() == "00123e5"));
 }
 
 #[test]
 fn a_whole_number_may_be_spelled_with_a_point() {
     let open = open(r#"{"host":"h","username":"u","port":2200.0,"cols":1e2,"rows":null}"#).unwrap();
-    assert_eq!((open.port, open.size), (2200, Size { cols: 100, rows: 24 }));
+    assert_eq!((open.to.port, open.size), (2200, Size { cols: 100, rows: 24 }));
 }
 
 #[test]

@@ -36,23 +36,25 @@ pub(super) fn way(target: &Target, settings: &Settings, directory: &Directory) -
     };
     let stop_at = |name: &str| -> Result<Destination, Problem> {
         if let Some(target) = settings.targets.iter().find(|target| target.name == name) {
-            return Ok(configured(target));
+            return Ok(configured(target, settings));
         }
         let gone = || broken(&format_args!("leads over {name}, which is gone"));
         let target = directory.targets.get(name).ok_or_else(gone)?;
-        let stop = recorded(target, &settings.seals)?;
+        let to = recorded(target, settings)?;
         Ok(match own(target) {
-            Some(via) => Destination { via, ..stop },
-            None => stop.unkept(),
+            Some(via) => Destination { via, to },
+            None => Destination { via: Vec::new(), to }.unkept(),
         })
     };
     let mut hops = Vec::new();
     for jump in ways.to(&target.public).map_err(|astray| broken(&astray))? {
         let stop = match jump {
             Jump::Target(name) => stop_at(name)?,
-            Jump::Place(login, host, port) => prompted(login, host, port, false),
+            Jump::Place(login, host, port) => {
+                Destination { via: Vec::new(), to: prompted(login, host, port, settings) }
+            }
         };
-        hops.push(stop.behind(&hops).hop(settings));
+        hops.push(stop.behind(&hops).to);
     }
     Ok(hops)
 }
@@ -76,6 +78,6 @@ fn unlocked(jump: Jump<'_>, settings: &Settings, directory: &Directory) -> Optio
                 Some(at(name, &public.host, public.port, &public.username))
             }
         },
-        Jump::Place(login, host, port) => Some(prompted(login, host, port, false).hop(settings)),
+        Jump::Place(login, host, port) => Some(prompted(login, host, port, settings)),
     }
 }

@@ -123,14 +123,16 @@ impl Caller {
         let heard = self.heard.clone();
         Dial {
             via: self.via.clone(),
-            host: self.host.clone(),
-            port: self.port,
-            login: self.login.clone(),
-            credentials: self.credentials.clone(),
-            allowed: self.allowed.clone(),
-            host_key_policy: self.policy,
+            to: Hop {
+                name: "web-1".to_owned(),
+                host: self.host.clone(),
+                port: self.port,
+                login: self.login.clone(),
+                credentials: self.credentials.clone(),
+                allowed: self.allowed.clone(),
+                host_key_policy: self.policy,
+            },
             caller: "ada".to_owned(),
-            target: "web-1".to_owned(),
             session: "test".to_owned(),
             term: "xterm-256color".to_owned(),
             size: Size { cols: 80, rows: 24 },

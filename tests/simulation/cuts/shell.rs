@@ -94,7 +94,7 @@ pub async fn speak(scene: Scene, shells: Shells, pages: Vec<Rc<Progress>>, dice:
 
 impl Connector for Shells {
     fn connect(&self, dial: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
-        let seed = dial.login.parse().expect("a login is a schedule");
+        let seed = dial.to.login.parse().expect("a login is a schedule");
         let (says, said) = mpsc::unbounded_channel();
         let shell = Shell { says, heard: Arc::default() };
         let valve = Rc::new(RefCell::new(Valve::default()));
