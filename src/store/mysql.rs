@@ -267,7 +267,14 @@ impl RecordStore for MySqlStore {
     }
 
     fn excerpt(&self, id: SessionId) -> BoxFuture<'_, Result<Excerpt, StoreError>> {
-        Box::pin(async move { rows::excerpt(&self.readers.run(|| vec![rows::ends_of_history(id)]).await?) })
+        Box::pin(async move {
+            let oldest = self.readers.run(|| vec![rows::oldest(id)]).await?;
+            if let Some(whole) = rows::whole(&oldest)? {
+                return Ok(whole);
+            }
+            let newest = self.readers.run(|| vec![rows::newest(id)]).await?;
+            rows::ends(&oldest, &newest, &self.readers.run(|| vec![rows::length(id)]).await?)
+        })
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {

@@ -150,25 +150,46 @@ pub fn history<S: Parameters>(id: SessionId) -> S {
     S::of(HISTORY).text(id.to_string())
 }
 
-pub(super) const EXCERPT: &str = "SELECT shown.*, \
-    (SELECT count(*) FROM session_events WHERE session_id = ?) AS total FROM \
-    (SELECT * FROM (SELECT session_id, version, rank_key, at, status, end_reason, detail FROM session_events \
-        WHERE session_id = ? ORDER BY version, rank_key LIMIT ?) AS oldest \
-    UNION SELECT * FROM (SELECT session_id, version, rank_key, at, status, end_reason, detail FROM session_events \
-        WHERE session_id = ? ORDER BY version DESC, rank_key DESC LIMIT ?) AS newest) AS shown \
-    ORDER BY version, rank_key";
+pub(super) const OLDEST: &str = "SELECT session_id, rank_key, at, status, end_reason, detail FROM session_events \
+    WHERE session_id = ? ORDER BY version, rank_key LIMIT ?";
 
-/// Selects the two ends of one session's history, by version, each row with the number of all transitions.
-pub fn ends_of_history<S: Parameters>(id: SessionId) -> S {
-    let (id, first, newest) = (id.to_string(), i64::from(Excerpt::FIRST), i64::from(Excerpt::NEWEST));
-    S::of(EXCERPT).text(id.clone()).text(id.clone()).number(first).text(id).number(newest)
+pub(super) const NEWEST: &str = "SELECT session_id, rank_key, at, status, end_reason, detail FROM session_events \
+    WHERE session_id = ? ORDER BY version DESC, rank_key DESC LIMIT ?";
+
+pub(super) const LENGTH: &str = "SELECT count(*) AS length FROM session_events WHERE session_id = ?";
+
+/// Transitions of a history that is shown as a whole.
+const WHOLE: u32 = Excerpt::FIRST + Excerpt::NEWEST;
+
+/// Selects the beginning of one session's history, by version, for [`whole`] and [`ends`].
+pub fn oldest<S: Parameters>(id: SessionId) -> S {
+    S::of(OLDEST).text(id.to_string()).number(i64::from(WHOLE) + 1)
 }
 
-/// Reads the rows of [`ends_of_history`].
-pub fn excerpt(rows: &[impl Columns]) -> Result<Excerpt, StoreError> {
-    let transitions = rows.iter().map(transition).collect::<Result<Vec<_>, _>>()?;
-    let total = rows.first().map_or(Ok(0), |row| count(row, "total"))?;
-    Ok(Excerpt { left_out: total.saturating_sub(transitions.len() as u64), transitions })
+/// Selects the end of a long history, the newest transition first.
+pub fn newest<S: Parameters>(id: SessionId) -> S {
+    S::of(NEWEST).text(id.to_string()).number(i64::from(Excerpt::NEWEST))
+}
+
+/// Counts the transitions of a long history.
+pub fn length<S: Parameters>(id: SessionId) -> S {
+    S::of(LENGTH).text(id.to_string())
+}
+
+/// Reads a history that is short enough to be shown as a whole; `None` for a long one.
+pub fn whole(oldest: &[impl Columns]) -> Result<Option<Excerpt>, StoreError> {
+    if oldest.len() > WHOLE as usize {
+        return Ok(None);
+    }
+    Ok(Some(Excerpt { transitions: oldest.iter().map(transition).collect::<Result<_, _>>()?, left_out: 0 }))
+}
+
+/// Reads the two ends of a long history.
+pub fn ends<R: Columns>(oldest: &[R], newest: &[R], length: &[R]) -> Result<Excerpt, StoreError> {
+    let shown = oldest.iter().take(Excerpt::FIRST as usize).chain(newest.iter().rev());
+    let transitions = shown.map(transition).collect::<Result<Vec<_>, _>>()?;
+    let all = length.first().map_or(Ok(0), |row| count(row, "length"))?;
+    Ok(Excerpt { left_out: all.saturating_sub(transitions.len() as u64), transitions })
 }
 
 /// Reads a row of `session_events`.

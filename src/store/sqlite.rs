@@ -1,16 +1,14 @@
 //! Owns the SQLite file of records: opening, the one writer, the readers, and the meaning of SQLite's errors. Knows no
 //! session rules beyond "the higher rank stays".
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
     ConnectOptions, QueryBuilder, Sqlite, SqliteConnection, SqlitePool,
     migrate::MigrateError,
     query::Query,
-    sqlite::{
-        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-    },
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqlitePoolOptions, SqliteRow},
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -19,6 +17,8 @@ use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transit
 
 /// The audit log.
 mod audit;
+/// How connections to the file are opened.
+mod connections;
 /// Faults of the disk, and the reserve of free space.
 mod disk;
 /// The meaning of errors.
@@ -45,29 +45,13 @@ mod upkeep;
 mod webhooks;
 
 pub use audit::{Broken, Fault, Followed};
+use connections::{BUSY_TIMEOUT, READERS, SEARCHERS, VITAL_READERS, lasting, writing};
 use disk::Disk;
 use failure::failed;
 use journal::Tail;
 pub use journal::{Misfits, Verdict};
 pub use steps::STEPS;
 pub use upkeep::Contents;
-
-/// Time that SQLite waits for another process (a backup, a doctor) to release the file before it reports busy.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Reading connections. Pages are short and the machine has few cores: more readers would only queue for them.
-const READERS: u32 = 4;
-
-/// Reading connections for searches, which take none of the others: each keeps a core busy for a while.
-const SEARCHERS: u32 = 2;
-
-/// Reading connections for users, sign-ins and leases alone: however many listings and searches are under way, a right
-/// that was withdrawn is seen in time.
-const VITAL_READERS: u32 = 2;
-
-/// Statements that stay prepared per connection: one per batch length below [`rows::PER_STATEMENT`], twice, and the
-/// listings in use.
-const STATEMENT_CACHE: usize = 4 * rows::PER_STATEMENT;
 
 /// The writer's page cache in KiB, enough to keep the pages of a batch. SQLite's default of 2 MiB would be read again
 /// each time.
@@ -142,10 +126,6 @@ impl SqliteStore {
         let vital_readers = lasting(&reading, VITAL_READERS).await?;
         let (writer, disk) = (Arc::new(Mutex::new(Some(writer))), Disk::default());
         Ok(Self { options, writer, readers, searchers, vital_readers, outbox: false, disk })
-    }
-
-    fn readers(&self) -> &SqlitePool {
-        &self.readers
     }
 
     /// Keeps disk space for closes in a file at `path`, and releases it once the disk is full.
@@ -309,8 +289,14 @@ impl RecordStore for SqliteStore {
     }
 
     fn excerpt(&self, id: SessionId) -> BoxFuture<'_, Result<Excerpt, StoreError>> {
-        let ends: rows::Statement = rows::ends_of_history(id);
-        Box::pin(async move { rows::excerpt(&ends.fetch_all(&self.readers).await.map_err(failed)?) })
+        let ask = |part: rows::Statement| async { part.fetch_all(&self.readers).await.map_err(failed) };
+        Box::pin(async move {
+            let oldest = ask(rows::oldest(id)).await?;
+            if let Some(whole) = rows::whole(&oldest)? {
+                return Ok(whole);
+            }
+            rows::ends(&oldest, &ask(rows::newest(id)).await?, &ask(rows::length(id)).await?)
+        })
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
@@ -369,23 +355,6 @@ impl Transaction<'_> {
         *self.slot = Some(self.writer);
         Ok(())
     }
-}
-
-fn writing(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT)
-        .foreign_keys(false)
-        .statement_cache_capacity(STATEMENT_CACHE)
-        .disable_statement_logging()
-}
-
-/// Opens `width` connections, all at once and for good, so that load does not change the number of open files.
-async fn lasting(options: &SqliteConnectOptions, width: u32) -> Result<SqlitePool, StoreError> {
-    let pool = SqlitePoolOptions::new().min_connections(width).max_connections(width).acquire_timeout(BUSY_TIMEOUT);
-    pool.test_before_acquire(false).connect_with(options.clone()).await.map_err(failed)
 }
 
 fn not_migrated(error: MigrateError) -> StoreError {

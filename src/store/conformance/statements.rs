@@ -3,13 +3,15 @@
 use crate::store::{people, sign_ins, sql_nodes, sql_rows, targets};
 
 /// Statements that look up some rows.
-pub const LOOK_UP: [&str; 29] = [
+pub const LOOK_UP: [&str; 31] = [
     sql_nodes::LEASE,
     sql_nodes::FENCE,
     sql_nodes::LEAVE,
     sql_nodes::VIEW_KEY,
     sql_rows::HISTORY,
-    sql_rows::EXCERPT,
+    sql_rows::OLDEST,
+    sql_rows::NEWEST,
+    sql_rows::LENGTH,
     people::VERSION,
     people::COUNT_UP,
     people::ONE_USER,

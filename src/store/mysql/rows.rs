@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use sqlx::{AssertSqlSafe, MySql, Row, mysql::MySqlRow};
 
 pub use crate::store::sql_rows::{
-    RANKS, ends_of_history, excerpt, history, integer, lease, rank, record, transition, unreadable,
+    RANKS, ends, history, integer, lease, length, newest, oldest, rank, record, transition, unreadable, whole,
 };
 
 use super::lane::Statement;

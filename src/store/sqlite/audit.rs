@@ -99,7 +99,7 @@ impl SqliteStore {
 
     async fn page_of_entries(&self, query: AuditQuery) -> Result<AuditPage, StoreError> {
         let mut select = select(&query);
-        let found = select.build().fetch_all(self.readers()).await.map_err(failed)?;
+        let found = select.build().fetch_all(&self.readers).await.map_err(failed)?;
         let entries = found.iter().map(entry).collect::<Result<_, _>>()?;
         Ok(AuditPage::of(entries, query.limit))
     }
@@ -110,7 +110,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`] if the file cannot be read.
     pub async fn follow_audit(&self, noted: Option<Head>) -> Result<Followed, StoreError> {
-        let mut reader = self.readers().acquire().await.map_err(failed)?;
+        let mut reader = self.readers.acquire().await.map_err(failed)?;
         // One snapshot for the rows and for the highest number: a gateway may write meanwhile.
         sqlx::query("BEGIN").execute(&mut *reader).await.map_err(failed)?;
         let given = Tail::of_audit(&mut reader).await?.sequence.unsigned_abs();
@@ -148,7 +148,7 @@ impl SqliteStore {
         mut each: impl FnMut(&Entry) -> Result<(), E>,
     ) -> Result<u64, E> {
         let sql = format!("SELECT {COLUMNS} FROM audit_log ORDER BY sequence");
-        let (mut found, mut unreadable) = (sqlx::query(sqlx::AssertSqlSafe(sql)).fetch(self.readers()), 0);
+        let (mut found, mut unreadable) = (sqlx::query(sqlx::AssertSqlSafe(sql)).fetch(&self.readers), 0);
         while let Some(row) = found.next().await {
             match entry(&row.map_err(failed)?) {
                 Ok(entry) => each(&entry)?,
@@ -203,7 +203,7 @@ impl AuditLog for SqliteStore {
         Box::pin(async move {
             let mut select = QueryBuilder::new(format!("SELECT {COLUMNS} FROM audit_log WHERE sequence > "));
             select.push_bind(rows::integer(sequence)).push(" ORDER BY sequence LIMIT ").push_bind(i64::from(limit));
-            select.build().fetch_all(self.readers()).await.map_err(failed)?.iter().map(entry).collect()
+            select.build().fetch_all(&self.readers).await.map_err(failed)?.iter().map(entry).collect()
         })
     }
 }

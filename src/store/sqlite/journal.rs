@@ -162,7 +162,7 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`] if the file cannot be read.
     pub async fn verify(&self) -> Result<Verdict, StoreError> {
-        let mut events = sqlx::query(CHAIN).fetch(self.readers());
+        let mut events = sqlx::query(CHAIN).fetch(&self.readers);
         let (mut before, mut last, mut count) = (GENESIS, None, 0);
         while let Some(row) = events.next().await {
             let row = row.map_err(failed)?;
@@ -220,7 +220,7 @@ impl Journal for SqliteStore {
     }
 
     fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
-        let readers = self.readers().clone();
+        let readers = self.readers.clone();
         // A task of its own: a registry that stops drops its question after its runtime has ended, and a connection that
         // is given back there panics.
         let reading = async move { read_outbox(&readers, after, limit).await };
@@ -245,7 +245,7 @@ impl Journal for SqliteStore {
 
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(async move {
-            let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM outbox").fetch_one(self.readers());
+            let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM outbox").fetch_one(&self.readers);
             count.await.map(i64::unsigned_abs).map_err(failed)
         })
     }

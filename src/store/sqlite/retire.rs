@@ -40,7 +40,7 @@ const MAX_LOOKS: usize = 8;
 
 impl SqliteStore {
     pub(super) async fn select_old(&self, before: UtcMicros, limit: u32) -> Result<Vec<Record>, StoreError> {
-        let found = sqlx::query(OLD).bind(before.0).bind(i64::from(limit)).fetch_all(self.readers()).await;
+        let found = sqlx::query(OLD).bind(before.0).bind(i64::from(limit)).fetch_all(&self.readers).await;
         found.map_err(failed)?.iter().map(rows::record).collect()
     }
 

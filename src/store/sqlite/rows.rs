@@ -9,7 +9,7 @@ use sqlx::{
 };
 
 pub use crate::store::sql_rows::{
-    RANKS, ends_of_history, excerpt, history, integer, lease, rank, record, transition, unreadable,
+    RANKS, ends, history, integer, lease, length, newest, oldest, rank, record, transition, unreadable, whole,
 };
 
 use super::Tail;

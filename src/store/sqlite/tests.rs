@@ -1,6 +1,6 @@
 //! The SQLite store, against the conformance suite and the faults that only a file can have. Knows its files.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use futures_util::FutureExt;
 use tempfile::TempDir;

@@ -56,7 +56,7 @@ impl WebhookCursorStore for SqliteStore {
     fn dead_letters(&self, webhook: &str, limit: u32) -> BoxFuture<'_, Result<Vec<DeadLetter>, StoreError>> {
         let webhook = webhook.to_owned();
         Box::pin(async move {
-            let found = sqlx::query(DEAD).bind(webhook).bind(i64::from(limit)).fetch_all(self.readers()).await;
+            let found = sqlx::query(DEAD).bind(webhook).bind(i64::from(limit)).fetch_all(&self.readers).await;
             found.map_err(failed)?.iter().map(dead_letter).collect()
         })
     }

@@ -83,6 +83,7 @@ impl Mariadb {
         let failed = |error: std::io::Error| format!("a folder for MariaDB: {error}");
         fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
         fs::create_dir(folder.join("data")).map_err(failed)?;
+        fs::create_dir(folder.join("tmp")).map_err(failed)?;
         let options = options.iter().map(|option| (*option).to_owned()).collect();
         Ok(Self { folder, port, options, login, running: None })
     }
@@ -104,6 +105,8 @@ impl Mariadb {
         command.args(["-c", BESIDE]).arg(&self.folder).arg(MARIADBD);
         command.args(["--no-defaults", "--skip-name-resolve", "--bind-address=127.0.0.1"]).args(self.user()?);
         command.args([format!("--port={}", self.port), format!("--datadir={folder}/data")]);
+        // A server that starts removes every temporary table from its folder, others' too.
+        command.arg(format!("--tmpdir={folder}/tmp"));
         command.args([format!("--socket={folder}/socket"), format!("--pid-file={folder}/pid")]);
         command.args(["--innodb-flush-log-at-trx-commit=1", "--innodb-log-file-size=128M"]);
         command.args(&self.options).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
