@@ -25,7 +25,7 @@ fn every_node_shows_what_any_opens_and_ends_within_a_second() {
         page.types("exit 3\r");
         page.closed();
         within(Duration::from_secs(1), "ended there, shown here", || one.says(&id, "closed/exited").is_some());
-        assert!(one.lists("status=active").is_empty());
+        within(Duration::from_secs(1), "ended there, gone from the list", || one.lists("status=active").is_empty());
     }
     let nodes = one.shows("/api/v1/nodes");
     let own = &nodes["nodes"][0];

@@ -86,6 +86,6 @@ fn a_tool_ends_quietly_without_a_reader_and_says_where_it_cannot_write() {
         let full = tool(&folder, args, File::options().write(true).open("/dev/full").unwrap());
         let said = String::from_utf8_lossy(&full.stderr);
         assert_eq!(full.status.code(), Some(1), "{args:?}: {said}");
-        assert!(said.contains("pulsegate: cannot write to standard output: No space left"), "{args:?}: {said}");
+        assert!(said.contains("cannot write to standard output: No space left"), "{args:?}: {said}");
     }
 }

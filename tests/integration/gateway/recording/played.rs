@@ -94,7 +94,7 @@ fn a_hostile_recording_draws_on_the_terminal_and_leaves_nothing_for_the_shell_be
     fs::write(&path, format!("{header}\n{}\n{}\n", events[0], events[1])).unwrap();
     let page = shell(&gateway, 30);
     page.types(format!("{}\r", replay(home, &path)));
-    page.sees("drawn and-on\r\n");
+    page.sees("drawn and-on\r");
     // As what a terminal answers by itself.
     page.types("echo not-\"for-the-shell\"\r");
     page.sees(UNDONE);
