@@ -2,7 +2,7 @@
 //! Knows no property: they are the tests in modules called `fuzz`.
 
 use std::{
-    process::{Command, ExitCode, Output},
+    process::{ExitCode, Output},
     time::Instant,
 };
 
