@@ -261,7 +261,10 @@ fn a_target_that_turns_hostile_behind_the_keys_costs_no_memory_and_nobody_else_n
     let gateway = Gateway::start(home);
     let (neighbour, _) = gateway.page("playground");
     gateway.page("playground").0.runs("echo warm", "warm");
-    for (nth, (what, _, ends)) in harms.iter().enumerate() {
+    // The first flood of all makes the allocator and the runtime grow, once: the same again may not.
+    let floods = harms.iter().take(1).map(|harm| (0, harm, 4 * GROWTH));
+    let floods = floods.chain(harms.iter().enumerate().map(|(nth, harm)| (nth, harm, GROWTH)));
+    for (nth, (what, _, ends), growth) in floods {
         let before = gateway.memory();
         let (mut most, id) = (before, gateway.opens(&format!("hostile-{nth}")));
         let (page, _) = gateway.attaches(&id, &Attach::default());
@@ -277,7 +280,7 @@ fn a_target_that_turns_hostile_behind_the_keys_costs_no_memory_and_nobody_else_n
         let stood = gateway.session(&id);
         let (status, reason) = (&stood["status"], &stood["end_reason"]);
         println!("{what}: {} KiB, {status} {reason}", most.saturating_sub(before) >> 10);
-        assert!(most.saturating_sub(before) < GROWTH, "{what}: memory grew by {} bytes", most - before);
+        assert!(most.saturating_sub(before) < growth, "{what}: memory grew by {} bytes", most - before);
         if stood["status"] != "closed" {
             let ended = gateway.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
             assert_eq!(ended.status, 202, "{what}: {}", ended.text());
