@@ -2,7 +2,7 @@
 
 use crate::{
     config::{self, Auth, Config},
-    core::target::{Jump, each_once, place},
+    core::target::{Jump, each_once},
     ssh::{Credential, Hop, HostKeyPolicy},
     web::state::Target,
 };
@@ -28,15 +28,7 @@ pub fn policy(configured: config::HostKeyPolicy) -> HostKeyPolicy {
 fn hop(config: &Config, jump: Jump<'_>) -> Option<Hop> {
     Some(match jump {
         Jump::Target(name) => plain(config, config.targets.iter().find(|target| target.name == name)?).hop(),
-        Jump::Place(login, host, port) => Hop {
-            name: place(&login, &host, port),
-            host,
-            port,
-            login,
-            credentials: vec![Credential::Prompt],
-            allowed: None,
-            host_key_policy: policy(config.ssh.host_key_policy),
-        },
+        Jump::Place(login, host, port) => Hop::prompted(login, host, port, policy(config.ssh.host_key_policy)),
     })
 }
 

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::record::ExitStatus;
+use crate::core::{record::ExitStatus, target::place};
 
 /// From a host as typed to a TCP connection.
 mod address;
@@ -167,6 +167,14 @@ pub struct Hop {
     pub allowed: Option<AddressRule>,
     /// The policy for its host key, if that is unknown.
     pub host_key_policy: HostKeyPolicy,
+}
+
+impl Hop {
+    /// Returns a place outside of every catalogue, whose server's questions go to the user.
+    pub fn prompted(login: String, host: String, port: u16, host_key_policy: HostKeyPolicy) -> Self {
+        let name = place(&login, &host, port);
+        Self { name, host, port, login, credentials: vec![Credential::Prompt], allowed: None, host_key_policy }
+    }
 }
 
 /// A credential for a login.

@@ -16,7 +16,7 @@ use crate::{
     actor::gateway::OpenSession,
     core::{
         people::{Directory, TargetAccess},
-        target::{AuthKind, JUMP_HOSTS, Target, called_via, host_name, is_login, is_typed, parse_place, place},
+        target::{AuthKind, JUMP_HOSTS, Target, called_via, host_name, is_login, is_typed, parse_place},
     },
     ssh::{Credential, Hop, HostKeyPolicy, SealedCredential, Size},
 };
@@ -227,7 +227,7 @@ fn from_catalogue(
 ) -> Result<Destination, Problem> {
     let found =
         match settings.targets.iter().find(|target| target.name == name) {
-            Some(target) => access.covers(&target.listed()).then(|| Ok(configured(target, settings))),
+            Some(target) => access.covers(&target.listed()).then(|| Ok(configured(target))),
             None => directory.targets.get(name).filter(|target| access.covers(&target.public.listed())).map(|target| {
                 Ok(Destination { via: way(target, settings, directory)?, to: recorded(target, settings)? })
             }),
@@ -236,17 +236,8 @@ fn from_catalogue(
     found.unwrap_or_else(|| Err(Problem::not_found(format!("There is no target {}.", quoted(name)))))
 }
 
-fn configured(target: &state::Target, settings: &Settings) -> Destination {
-    let to = Hop {
-        name: target.name.clone(),
-        host: target.host.clone(),
-        port: target.port,
-        login: target.username.clone(),
-        credentials: target.credentials.clone(),
-        allowed: None,
-        host_key_policy: settings.host_key_policy,
-    };
-    Destination { via: target.via.clone(), to }
+fn configured(target: &state::Target) -> Destination {
+    Destination { via: target.via.clone(), to: target.hop() }
 }
 
 /// Converts a target of the records, without the way to it; 503 if this gateway's seal keys do not open its credential,
@@ -307,21 +298,8 @@ fn by_hand(
     if !is_login(&login) {
         return Err(Problem::bad_request("username must be 1 to 128 visible ASCII characters, the first no hyphen."));
     }
-    let typed = prompted(login, host, port, settings);
+    let typed = Hop::prompted(login, host, port, settings.host_key_policy);
     Ok(Destination { via: Vec::new(), to: Hop { allowed: settings.adhoc.clone(), ..typed } })
-}
-
-/// Returns a place whose server's questions go to the user.
-fn prompted(login: String, host: String, port: u16, settings: &Settings) -> Hop {
-    Hop {
-        name: place(&login, &host, port),
-        host,
-        port,
-        login,
-        credentials: vec![Credential::Prompt],
-        allowed: None,
-        host_key_policy: settings.host_key_policy,
-    }
 }
 
 /// Reads a whole number in any spelling: to JSON `80` and `80.0` are one number (RFC 8259 §6), and some languages write

@@ -185,7 +185,7 @@ impl Target {
         CatalogueEntry { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
     }
 
-    /// Returns it as a jump host on the way to another.
+    /// Returns it without the way to it.
     pub fn hop(&self) -> Hop {
         Hop {
             name: self.name.clone(),

@@ -1,6 +1,6 @@
 //! The jump hosts on the way to a target of the records, and the credentials each may be sent. Does not know requests.
 
-use super::{Destination, configured, prompted, recorded};
+use super::{Destination, configured, recorded};
 use crate::{
     core::{
         people::Directory,
@@ -36,7 +36,7 @@ pub(super) fn way(target: &Target, settings: &Settings, directory: &Directory) -
     };
     let stop_at = |name: &str| -> Result<Destination, Problem> {
         if let Some(target) = settings.targets.iter().find(|target| target.name == name) {
-            return Ok(configured(target, settings));
+            return Ok(configured(target));
         }
         let gone = || broken(&format_args!("leads over {name}, which is gone"));
         let target = directory.targets.get(name).ok_or_else(gone)?;
@@ -51,7 +51,7 @@ pub(super) fn way(target: &Target, settings: &Settings, directory: &Directory) -
         let stop = match jump {
             Jump::Target(name) => stop_at(name)?,
             Jump::Place(login, host, port) => {
-                Destination { via: Vec::new(), to: prompted(login, host, port, settings) }
+                Destination { via: Vec::new(), to: Hop::prompted(login, host, port, settings.host_key_policy) }
             }
         };
         hops.push(stop.behind(&hops).to);
@@ -78,6 +78,6 @@ fn unlocked(jump: Jump<'_>, settings: &Settings, directory: &Directory) -> Optio
                 Some(at(name, &public.host, public.port, &public.username))
             }
         },
-        Jump::Place(login, host, port) => Some(prompted(login, host, port, settings)),
+        Jump::Place(login, host, port) => Some(Hop::prompted(login, host, port, settings.host_key_policy)),
     }
 }
