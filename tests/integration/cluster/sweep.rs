@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::within;
-use crate::site;
+use super::{Site, within};
+use crate::{site, support::gateway::Gateway};
 
 #[test]
 fn what_a_store_lost_is_written_again_and_a_healthy_sweep_changes_nothing() {
@@ -50,16 +50,22 @@ fn what_a_store_lost_is_written_again_and_a_healthy_sweep_changes_nothing() {
     assert!(history.trim().parse::<u32>().unwrap() >= 2);
 }
 
-#[test]
-fn a_row_that_stands_open_without_an_actor_is_closed() {
-    let site = site!();
-    let gateway = site.gateway("gw-1");
+/// Returns a session that has ended, as the records say too.
+fn exited(site: &Site, gateway: &Gateway) -> String {
     let (page, id) = gateway.page("playground");
     page.types("exit\r");
     page.closed();
     within(Duration::from_secs(5), "told", || {
         site.sql(&format!("SELECT status FROM session_records WHERE session_id = '{id}'")).trim() == "closed"
     });
+    id
+}
+
+#[test]
+fn a_row_that_stands_open_without_an_actor_is_closed() {
+    let site = site!();
+    let gateway = site.gateway("gw-1");
+    let id = exited(&site, &gateway);
     // The records were reset to before the end, as by a restored copy.
     site.sql(&format!(
         "UPDATE session_records SET status = 'active', end_reason = NULL, end_time = NULL, detected_at = NULL, rank_key = 2 \
@@ -74,12 +80,7 @@ fn a_row_that_stands_open_without_an_actor_is_closed() {
 fn a_row_that_was_edited_under_its_rank_is_an_alarm_and_no_repair() {
     let site = site!();
     let gateway = site.gateway("gw-1");
-    let (page, id) = gateway.page("playground");
-    page.types("exit\r");
-    page.closed();
-    within(Duration::from_secs(5), "told", || {
-        site.sql(&format!("SELECT status FROM session_records WHERE session_id = '{id}'")).trim() == "closed"
-    });
+    let id = exited(&site, &gateway);
     site.sql(&format!(
         "UPDATE session_records SET status = 'active', end_reason = NULL, end_time = NULL, detected_at = NULL \
          WHERE session_id = '{id}'"
