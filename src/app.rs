@@ -19,7 +19,7 @@ use crate::{
         stores::Stores,
     },
     cli::{Demo, Tool},
-    config::{self, Config, Loaded, Secrets},
+    config::{self, Config, Loaded, Secrets, Unusable},
     core::{
         audit::{Action, Deed},
         record::{Epoch, Incarnation},
@@ -72,10 +72,8 @@ mod webhooks;
 
 pub use core_dumps::forbid_core_dumps;
 use epoch::Beginning;
-pub use files::unusable;
 use greeting::Greeting;
 use reload::Reload;
-pub use selftest::run as selftest;
 use tls::Certificate;
 
 /// Time for the head of a connection's first request, after which the gateway answers that it took too long. All other
@@ -103,18 +101,22 @@ struct Plan {
 ///
 /// # Errors
 /// Anything that keeps it from serving, as a sentence that says what to do.
-pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
+pub fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let listen = loaded.config.server.listen;
     let listener = TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen}; is another gateway running there? See server.listen"))?;
-    run(loaded.config.clone(), Plan { listener, loaded, demo: false }).await
+    block_on(run(loaded.config.clone(), Plan { listener, loaded, demo: false }))
 }
 
 /// Serves with an SSH target of its own and prints a link that signs in once.
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
+pub fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
+    block_on(with_playground(loaded, options))
+}
+
+async fn with_playground(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
     let mut config = loaded.config.clone();
     config.server.listen = options.listen.unwrap_or(config.server.listen);
     let listen = config.server.listen;
@@ -163,10 +165,29 @@ pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// Anything that kept the tool from its work, as a sentence that says what to do.
-pub async fn look_after(loaded: Loaded, json: bool, tool: Tool) -> anyhow::Result<Report> {
+pub fn look_after(loaded: Loaded, json: bool, tool: Tool) -> anyhow::Result<Report> {
     let Loaded { config, secrets, warnings, .. } = loaded;
     let ctx = ToolContext { config, secrets, warnings, json, utc: clock::utc, clock: clock::since_start };
-    tool::run(&ctx, tool).await
+    block_on(tool::run(&ctx, tool))
+}
+
+/// Tries a private gateway from its start to its end.
+///
+/// # Errors
+/// As [`selftest::run`].
+pub fn selftest() -> anyhow::Result<Report> {
+    block_on(selftest::run())
+}
+
+/// Looks into the files that the configuration names; returns those that cannot be used.
+pub fn unusable(config: &Config) -> Vec<Unusable> {
+    block_on(files::unusable(config))
+}
+
+/// Runs `work` to its end on this thread. Here, and not in the binary: a future is compiled where it is first polled,
+/// and with the outermost, every layer would be compiled once more.
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    actix::System::new().block_on(work)
 }
 
 /// Returns loopback and the private networks (RFC 1918, RFC 4193, link-local left out), where a newcomer's own hosts

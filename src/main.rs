@@ -52,18 +52,16 @@ fn start_tracing(json: bool) {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if matches!(cli.command, Command::Check) {
-        let look_into = |config: &Config| actix::System::new().block_on(app::unusable(config));
-        let outcome = cli::check(cli.config, process_environment(), cli.json, look_into);
+        let outcome = cli::check(cli.config, process_environment(), cli.json, app::unusable);
         say(&outcome.text)?;
         return Ok(ExitCode::from(outcome.code));
     }
     let loaded = Config::load(cli.config.as_deref(), process_environment())?;
-    let system = actix::System::new();
     match cli.command {
-        Command::Tool(tool) => return tell(system.block_on(app::look_after(loaded, cli.json, tool))?, cli.json),
-        Command::Selftest => return tell(system.block_on(app::selftest())?, cli.json),
-        Command::Demo(options) => system.block_on(app::demo(loaded, options))?,
-        Command::Serve | Command::Check => system.block_on(app::serve(loaded))?,
+        Command::Tool(tool) => return tell(app::look_after(loaded, cli.json, tool)?, cli.json),
+        Command::Selftest => return tell(app::selftest()?, cli.json),
+        Command::Demo(options) => app::demo(loaded, options)?,
+        Command::Serve | Command::Check => app::serve(loaded)?,
     }
     Ok(ExitCode::SUCCESS)
 }
