@@ -105,12 +105,11 @@ impl Bench {
             page.attach(&Attach { client_id: "bad".to_owned(), ..Attach::default() });
         }
         page.sends(bytes);
-        let error = page.wait(Duration::from_secs(10), what, |heard| {
-            heard.frames.iter().find(|frame| frame["type"] == "error").cloned()
-        });
+        let error =
+            page.wait(PATIENCE, what, |heard| heard.frames.iter().find(|frame| frame["type"] == "error").cloned());
         assert_eq!(error["code"], word, "{what}: {error}");
         assert_eq!(page.code(), code, "{what}");
-        page.is_cut_within(Duration::from_secs(5));
+        page.is_cut_within(PATIENCE);
         self.neighbour.runs(&format!("echo {}", what.len()), &what.len().to_string());
     }
 }
