@@ -297,7 +297,8 @@ impl Sweeper {
     }
 
     /// Notes what the live view knows of the sessions that are to be closed as lost: of another node's the end, if that
-    /// did not reach the records, else the last beat, which a rank does not show.
+    /// did not reach the records, else later versions, which may not have either, and the last beat, which a rank does
+    /// not show.
     async fn hear(&self, node: &NodeId, fixes: &mut [Fix], slowest: &mut Duration) -> Result<(), StoreError> {
         let lost = fixes.iter().filter(|fix| matches!(fix.action, Action::Infer | Action::CloseEarlier));
         let ids: Vec<SessionId> = lost.map(|fix| fix.id).collect();
@@ -312,7 +313,7 @@ impl Sweeper {
             if fix.action == Action::Infer && shown.is_closed() {
                 *record = shown;
             } else if !record.is_closed() {
-                record.note_life(shown.last_seen_at, now);
+                record.learn_from(&shown, now);
             }
         }
         Ok(())

@@ -259,6 +259,20 @@ async fn what_a_fenced_node_left_open_ended_with_its_last_beat() {
     assert_eq!((over.end_time, over.last_seen_at, over.authority), (Some(beat), Some(beat), Authority::Inferred));
 }
 
+/// Its gateway could tell the live view what did not reach the records.
+#[actix_rt::test]
+async fn what_a_fenced_node_left_open_is_closed_above_what_the_live_view_showed() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let (remote, other) = leave_elsewhere(&house, id).await;
+    let later = Record { version: other.version + 3, bytes_out: 7, watchers: 2, ..other.clone() };
+    house.live.apply(vec![later.clone()]).await.unwrap();
+    let over = fence(&house, &remote, &other).await;
+    assert_eq!((over.version, over.bytes_out, over.watchers), (later.version + 1, 7, 0));
+    assert_eq!((over.authority, over.end_reason), (Authority::Inferred, Some(EndReason::NodeLost)));
+    house.eventually(async || house.live.open().await.unwrap().iter().all(|shown| shown.id != other.id)).await;
+}
+
 /// I8: its gateway told the live view, and did not reach the records.
 #[actix_rt::test]
 async fn an_end_that_a_fenced_node_saw_is_its_end_in_the_records_too() {

@@ -18,6 +18,18 @@ impl Record {
         self.last_seen_at = self.last_seen_at.max(at.map(|at| at.min(now)));
     }
 
+    /// Notes what another store knows of the session: its last sign of life, and what that has later than this version.
+    /// The close that follows is then above every version that anybody was shown.
+    pub fn learn_from(&mut self, known: &Self, now: UtcMicros) {
+        if known.rank() > self.rank() && !known.is_closed() {
+            // Nobody looks on at what is over.
+            let (last_seen_at, watchers, controlled_by) = (self.last_seen_at, 0, None);
+            *self = Self { last_seen_at, watchers, controlled_by, ..known.clone() };
+        }
+        self.version = self.version.max(known.version);
+        self.note_life(known.last_seen_at, now);
+    }
+
     /// Returns the record as one of its transitions left it, with the activity of this version: a write may join the
     /// close to what came before it.
     pub fn as_of(&self, transition: &Transition) -> Self {
@@ -35,7 +47,7 @@ impl Write {
     /// is the last evidence of life; `detail` says how the end became known, and `authority` whether its own node or
     /// another found it.
     pub fn close_as_node_lost(mut record: Record, authority: Authority, now: UtcMicros, detail: String) -> Self {
-        record.version += 1;
+        record.version = record.version.saturating_add(1);
         record.authority = authority;
         record.close(EndReason::NodeLost, record.last_seen_at.unwrap_or(record.start_time), now);
         let transitions = vec![record.transition(now, detail)];
@@ -82,6 +94,24 @@ mod tests {
         }
         record.note_life(None, UtcMicros(1));
         assert_eq!(record.last_seen_at, Some(UtcMicros(9)), "what the record says itself stays");
+    }
+
+    #[test]
+    fn a_close_is_above_every_version_that_a_store_has() {
+        let (start, now) = (UtcMicros(5), UtcMicros(9));
+        let left = Record { version: 3, last_seen_at: Some(UtcMicros(7)), ..opened(start) };
+        let later = Record { version: 5, status: Status::Active, bytes_out: 8, watchers: 2, ..opened(start) };
+        let mut closed = Record { version: 6, ..later.clone() };
+        closed.close(EndReason::Exited, UtcMicros(8), UtcMicros(8));
+        for (known, version, bytes_out) in [(&opened(start), 3, 0), (&left, 3, 0), (&later, 5, 8), (&closed, 6, 0)] {
+            let mut learned = left.clone();
+            learned.learn_from(known, now);
+            let expected = (version, bytes_out, 0, left.last_seen_at, false);
+            let Record { version, bytes_out, watchers, last_seen_at, .. } = learned;
+            assert_eq!((version, bytes_out, watchers, last_seen_at, learned.is_closed()), expected, "{known:?}");
+            let Write { record, .. } = Write::close_as_node_lost(learned, Authority::Inferred, now, "lost".into());
+            assert!(record.version > known.version);
+        }
     }
 
     #[test]

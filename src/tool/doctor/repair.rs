@@ -83,7 +83,7 @@ async fn lost(
     }
     if let Some(live) = view.live {
         let shown = live.one_of(orphan.node.clone(), orphan.id).await?;
-        orphan.note_life(shown.and_then(|shown| shown.last_seen_at), now);
+        shown.iter().for_each(|shown| orphan.learn_from(shown, now));
     }
     let mut detail = FOUND.to_owned();
     match recording_dir.finish(&orphan) {

@@ -14,6 +14,13 @@ const SETTLE_MS = 250;
 /** The largest page of the listing. */
 export const LARGEST_PAGE = 500;
 
+/** Whether a session as `a` tells it is later than as `b` does. A close stays, whatever the versions: another gateway
+ *  may have concluded it without the last ones. */
+function isLater(a: Session, b: Session): boolean {
+  const [over, otherOver] = [a.status === "closed", b.status === "closed"];
+  return over === otherOver ? a.version > b.version : over;
+}
+
 /** The sessions that match the filters, newest first. */
 export class LiveSessions {
   items = $state<Session[]>([]);
@@ -106,7 +113,7 @@ export class LiveSessions {
     // An event may have overtaken this answer.
     this.items = page.items.map((item) => {
       const old = known.get(item.id);
-      return old !== undefined && old.version > item.version ? old : item;
+      return old !== undefined && isLater(old, item) ? old : item;
     });
     this.asOf = page.as_of;
     this.degraded = page.degraded;
@@ -174,7 +181,7 @@ export class LiveSessions {
     const { session } = JSON.parse(data) as { session: Session };
     const at = this.items.findIndex((item) => item.id === session.id);
     const known = this.items[at];
-    if (known !== undefined && known.version <= session.version) this.items[at] = session;
+    if (known !== undefined && !isLater(known, session)) this.items[at] = session;
     // Only the gateway knows whether a new session matches the filters, or an old one still does.
     if (known === undefined || this.status.length > 0) this.#catchUpSoon();
   }

@@ -6,10 +6,13 @@ import type { Session } from "./protocol";
 import { SEATS } from "./seats";
 import { LiveSessions } from "./sessions.svelte";
 
+/** A session as an answer shows it; of some only the id matters. */
+type Shown = string | Pick<Session, "id" | "version" | "status">;
+
 /** A request of the list, which the test answers. */
 interface Question {
   q: string | null;
-  answer(...ids: string[]): Promise<void>;
+  answer(...sessions: Shown[]): Promise<void>;
   fail(): Promise<void>;
 }
 
@@ -25,8 +28,8 @@ let stop: () => void;
 
 const pass = async (ms: number) => void (await vi.advanceTimersByTimeAsync(ms));
 const question = (nth: number) => questions[nth] as Question;
-const page = (...ids: string[]): SessionPage => ({
-  items: ids.map((id) => ({ id, version: 1 }) as Session),
+const page = (...sessions: Shown[]): SessionPage => ({
+  items: sessions.map((one) => (typeof one === "string" ? { id: one, version: 1 } : one) as Session),
   next_cursor: null,
   as_of: "2026-01-01T00:00:00Z",
   degraded: [],
@@ -78,7 +81,7 @@ function fetched(url: string): Promise<Response> {
   return new Promise((resolve, reject) => {
     questions.push({
       q: new URL(url, "http://gateway").searchParams.get("q"),
-      answer: (...ids) => (resolve(Response.json(page(...ids))), pass(0)),
+      answer: (...sessions) => (resolve(Response.json(page(...sessions))), pass(0)),
       fail: () => (reject(new TypeError("no network")), pass(0)),
     });
   });
@@ -183,6 +186,30 @@ test("what_happens_while_an_answer_is_under_way_is_fetched_behind_it", async () 
   expect(questions.length).toBe(2);
   await question(1).answer("s", "x", "y", "z");
   expect(live.items.length).toBe(4);
+});
+
+test("the_later_version_counts_and_a_close_above_every_open_one", async () => {
+  const [lost, late, over] = [
+    { id: "s", version: 4, status: "lost" },
+    { id: "s", version: 3, status: "active" },
+    { id: "s", version: 3, status: "closed" },
+  ] as const;
+  const shown = () => live.items.map(({ version, status }) => ({ version, status }));
+  const refetched = async (session: Shown) => {
+    void live.refetch();
+    await question(questions.length - 1).answer(session);
+  };
+  const told = (session: Shown) => stream.emit("session", { session });
+  for (const tell of [told, refetched]) {
+    live.items = [];
+    await refetched(lost);
+    await tell(late);
+    expect(shown()).toMatchObject([{ version: 4 }]);
+    await tell(over);
+    expect(shown()).toMatchObject([{ version: 3, status: "closed" }]);
+    await tell(lost);
+    expect(shown()).toMatchObject([{ version: 3, status: "closed" }]);
+  }
 });
 
 test("a_list_that_is_left_fetches_nothing_more", async () => {

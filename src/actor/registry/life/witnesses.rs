@@ -28,7 +28,7 @@ impl Witnesses {
         Self { live: Some(stores.live.clone()), records: stores.records.clone() }
     }
 
-    /// Notes in `orphans` the last signs of life that the stores know of.
+    /// Notes in `orphans` the last signs of life that the stores know of, and versions that the journal has lost.
     pub(super) async fn hear(&mut self, orphans: &mut [Record], now: UtcMicros) {
         let (live, records, asked) = (self.live.take(), self.records.take(), &*orphans);
         let shown = async { answer(ask_live(live.as_ref()?.as_ref(), asked)).await };
@@ -37,10 +37,7 @@ impl Witnesses {
         self.live = live.filter(|_| shown.is_some());
         self.records = records.filter(|_| recorded.is_some());
         for known in shown.into_iter().chain(recorded).flatten() {
-            orphans
-                .iter_mut()
-                .filter(|orphan| orphan.id == known.id)
-                .for_each(|orphan| orphan.note_life(known.last_seen_at, now));
+            orphans.iter_mut().filter(|orphan| orphan.id == known.id).for_each(|orphan| orphan.learn_from(&known, now));
         }
     }
 }
