@@ -98,6 +98,10 @@ impl SessionActor {
         let stalled = self.detector.stalled();
         if stalled > self.stalled {
             let lasted = stalled.missed.saturating_sub(self.stalled.missed);
+            if let Some(awake_until) = stalled.awake_until {
+                let slept = stalled.slept.saturating_sub(self.stalled.slept);
+                self.session.handle(now, Event::Slept { lasted: slept, awake_until });
+            }
             self.stalled = stalled;
             self.session.handle(now, Event::Stalled { lasted });
             self.wire.control.borrow_mut().handle(now.at, control::Event::Stalled(lasted));

@@ -40,6 +40,10 @@ pub struct Stalls {
     count: u64,
     /// Their total duration by [`Instant`], which stands still while the host sleeps, and with it every deadline.
     pub missed: Duration,
+    /// The total time that the host slept in them.
+    pub slept: Duration,
+    /// When this thread was last seen to run before the host slept.
+    pub awake_until: Option<Instant>,
 }
 
 /// The lag of one thread, readable from others.
@@ -149,8 +153,13 @@ impl StallDetector {
         if missed + slept >= TOLERANCE {
             let (missed_ms, slept_ms) = (missed.as_millis(), slept.as_millis());
             tracing::warn!(missed_ms, slept_ms, "this thread was stalled, open probes are void");
-            let Stalls { count, missed: before } = self.stalled.get();
-            self.stalled.set(Stalls { count: count + 1, missed: before + missed });
+            let before = self.stalled.get();
+            self.stalled.set(Stalls {
+                count: before.count + 1,
+                missed: before.missed + missed,
+                slept: before.slept + slept,
+                awake_until: if slept < TOLERANCE { before.awake_until } else { Some(self.last_tick.get()) },
+            });
         }
         self.last_tick.set(now);
         self.last_boottime.set(boottime);
@@ -179,5 +188,21 @@ mod tests {
         let (before, after) = looked.await;
         assert!(after > before, "it is noticed");
         assert_eq!(after.missed, before.missed, "the clock that deadlines go by stood still as well");
+        assert_eq!((before.slept, before.awake_until), (Duration::ZERO, None));
+        assert_eq!(after.slept, Duration::from_secs(600));
+        assert!(after.awake_until.is_some_and(|until| until <= clock::instant()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_that_was_stopped_did_not_sleep() {
+        let set = LocalSet::new();
+        let looked = set.run_until(async {
+            let watch = StallDetector::current(&Observations::default());
+            tokio::time::advance(Duration::from_secs(600)).await;
+            watch.stalled()
+        });
+        let Stalls { missed, slept, awake_until, .. } = looked.await;
+        assert!(missed >= Duration::from_secs(598), "{missed:?}");
+        assert_eq!((slept < TOLERANCE, awake_until), (true, None));
     }
 }

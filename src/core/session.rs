@@ -131,7 +131,7 @@ impl Session {
         &self.record
     }
 
-    /// Returns when the session began, on the monotonic clock; constant over its life.
+    /// Returns when the session began, on the monotonic clock: earlier than it did by what the host slept since.
     pub fn started(&self) -> Instant {
         self.started
     }
@@ -170,6 +170,7 @@ impl Session {
                 self.exit.iter_mut().for_each(|exit| exit.resume(now.at));
             }
             Event::Stalled { lasted } => self.forgive(now, lasted),
+            Event::Slept { lasted, awake_until } => self.count_sleep(now.at, lasted, awake_until),
             Event::Stay => self.note_input(now.at),
             Event::ControlMoved { attach } => self.warn_again(now, attach),
             Event::Noted { detail } => self.announce(now, Some(detail)),
@@ -181,7 +182,8 @@ impl Session {
         if let (Some(watch), Some(at)) = (self.peer.as_mut(), activity.peer_heard) {
             watch.heard(at);
         }
-        if let Some(at) = activity.input {
+        // Input that is known already may lie behind `last_input`, which a sleep sets back.
+        if let Some(at) = activity.input.filter(|_| activity.input > self.activity.input) {
             self.note_input(at);
         }
         if let Some(exit) = self.exit.as_mut().filter(|_| activity.bytes_out > self.activity.bytes_out) {

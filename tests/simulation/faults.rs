@@ -176,6 +176,7 @@ impl Saboteur {
                 if let Some((right, _)) = self.truth.look().right(host.number) {
                     right.sleep(lasted * 10);
                 }
+                self.truth.look().sleep(host.number, lasted * 10);
                 host.world.suspend(lasted * 10);
             }
             Fault::Jump => {

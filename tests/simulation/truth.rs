@@ -49,7 +49,7 @@ pub struct Verdict {
 pub struct Life {
     /// Index of the host that serves it.
     pub host: usize,
-    /// When it was requested.
+    /// When it was requested; earlier by what its host slept since, as is `typed`.
     began: Instant,
     /// Its id, once known.
     pub id: Option<SessionId>,
@@ -319,6 +319,14 @@ impl Truth {
     pub fn disturb(&mut self, host: usize, until: Instant) {
         if let Some(host) = self.hosts.get_mut(host) {
             host.disturbed = host.disturbed.max(Some(until));
+        }
+    }
+
+    /// Records a suspend of a host: the limits of wall time count it, and the monotonic clock does not.
+    pub fn sleep(&mut self, host: usize, lasts: Duration) {
+        for life in self.lives.values_mut().filter(|life| life.host == host) {
+            let before = |at: Instant| at.checked_sub(lasts).unwrap_or(at);
+            (life.began, life.typed) = (before(life.began), life.typed.map(before));
         }
     }
 

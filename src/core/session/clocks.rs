@@ -1,5 +1,5 @@
 //! The clocks of a session: every deadline, the warnings before an ending, the checkpoints, and the effect of a stall
-//! on them. Handles the passing of time, not events.
+//! or a sleep of the host on them. Handles the passing of time, not events.
 
 use std::time::{Duration, Instant};
 
@@ -160,6 +160,19 @@ impl Session {
         }
         self.exit.iter_mut().for_each(|exit| exit.forgive(lasted));
         self.put_off_idleness((self.last_input + lasted).min(now.at));
+    }
+
+    /// Counts a sleep of the host in the limits of wall time, but leaves the time of a warning, which nobody could be
+    /// given meanwhile. Waiting is not extended by it: nobody could come, and nothing be heard.
+    pub(super) fn count_sleep(&mut self, now: Instant, lasted: Duration, awake_until: Instant) {
+        let set_back = |from: Instant, limit: Option<Duration>| {
+            let spare = limit.map(|limit| (from + limit).saturating_duration_since(now + notice(limit)));
+            from.checked_sub(lasted.min(spare.unwrap_or_default())).unwrap_or(from)
+        };
+        self.started = set_back(self.started, self.limits.max_duration);
+        if self.last_input <= awake_until {
+            self.last_input = set_back(self.last_input, self.idle_limit());
+        }
     }
 
     /// Counts idleness from `at` on. Withdraws a warning, which is given anew if it is still due.

@@ -10,6 +10,7 @@ use crate::core::{
 mod adopted;
 mod clocks;
 mod properties;
+mod sleep;
 mod table;
 mod warnings;
 

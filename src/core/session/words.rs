@@ -77,6 +77,13 @@ pub enum Event {
         /// The length of the stall on the monotonic clock, which stands still while the host sleeps.
         lasted: Duration,
     },
+    /// This host slept: the monotonic clock stood still, and the limits of the policy are limits of wall time.
+    Slept {
+        /// The length of the sleep.
+        lasted: Duration,
+        /// A moment at which it did not sleep yet: what was typed later may have been typed after it.
+        awake_until: Instant,
+    },
     /// The user asks to keep the idle session open.
     Stay,
     /// Another page types from now on.

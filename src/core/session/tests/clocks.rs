@@ -375,6 +375,7 @@ fn limits_beyond_every_clock_are_harmless() {
     story.tell(attached(A));
     story.tell(connected());
     story.tell(Event::Stalled { lasted: Duration::MAX });
+    story.tell(Event::Slept { lasted: Duration::MAX, awake_until: story.now.at });
     story.tell(lost(A));
     assert_eq!(story.status(), Status::Detached);
     assert!(story.session.poll_timeout().is_some());

@@ -27,6 +27,8 @@ enum Step {
         input: bool,
         age: Duration,
     },
+    /// The host sleeps.
+    Sleep(Duration),
     Tell(Event),
 }
 
@@ -42,6 +44,7 @@ fn gentle() -> impl Strategy<Value = Step> {
         1 => (0u64..3).prop_map(|attach| Step::Tell(Event::ControlMoved { attach: AttachNo(attach) })),
         1 => Just(Step::Tell(Event::Noted { detail: NOTED.into() })),
         1 => (0u64..30).prop_map(|span| Step::Tell(Event::Stalled { lasted: Duration::from_secs(span) })),
+        1 => (0u64..1_000).prop_map(|span| Step::Sleep(Duration::from_secs(span))),
         1 => Just(Step::Tell(connected())),
         1 => Just(Step::Tell(Event::ConnectFailed { reason: EndReason::ConnectFailed, detail: "x".into() })),
     ]
@@ -119,9 +122,20 @@ impl Checked {
                 let bytes_out = known.bytes_out + 1;
                 self.tell(Event::Activity(Activity { peer_heard, input, bytes_out, ..known }))?;
             }
+            Step::Sleep(lasted) => {
+                let (status, due) = (self.story.status(), self.is_due());
+                self.tell(Event::Slept { lasted, awake_until: self.story.now.at })?;
+                prop_assert!(due || !self.is_due(), "it ends nothing at once");
+                prop_assert_eq!(self.story.status(), status);
+            }
             Step::Tell(event) => self.tell(event)?,
         }
         Ok(())
+    }
+
+    /// Whether a deadline has passed.
+    fn is_due(&self) -> bool {
+        self.story.session.deadlines().first().is_some_and(|(_, at)| *at <= self.story.now.at)
     }
 
     fn tell(&mut self, event: Event) -> Result<(), TestCaseError> {

@@ -69,6 +69,7 @@ fn row(event: &Event) -> [&'static str; 4] {
         Event::OutputPaused => ["connecting", "active -peer_lost", "detached -peer_lost", IGNORED],
         Event::OutputResumed => ["connecting", "active", "detached", IGNORED],
         Event::Stalled { .. } => ["connecting", "active", "detached", IGNORED],
+        Event::Slept { .. } => ["connecting", "active", "detached", IGNORED],
         Event::Stay => ["connecting", "active", "detached", IGNORED],
         Event::ControlMoved { .. } => ["connecting", "active", "detached", IGNORED],
         Event::Noted { .. } => ["connecting: connecting", "active: active", "detached: detached", IGNORED],
@@ -98,6 +99,7 @@ fn events(now: Instant) -> Vec<Event> {
         Event::OutputPaused,
         Event::OutputResumed,
         Event::Stalled { lasted: secs(1.0) },
+        Event::Slept { lasted: secs(1.0), awake_until: at },
         Event::Stay,
         Event::ControlMoved { attach: A },
         Event::Noted { detail: "control_requested: bob asks ada to let them type.".into() },
@@ -108,7 +110,7 @@ fn events(now: Instant) -> Vec<Event> {
 #[test]
 fn every_event_in_every_status_leads_where_the_table_says() {
     let kinds: HashSet<_> = events(story(Status::Connecting).now.at).iter().map(mem::discriminant).collect();
-    assert_eq!(kinds.len(), 15, "every kind of event has a sample");
+    assert_eq!(kinds.len(), 16, "every kind of event has a sample");
     for (column, status) in COLUMNS.into_iter().enumerate() {
         for event in events(story(status).now.at) {
             let mut story = story(status);
