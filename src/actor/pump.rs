@@ -16,6 +16,7 @@ use super::{
     clock,
     mailbox::Mailbox,
     session::{SessionMessage, post},
+    stalls::{StallDetector, Stalls},
     wire::{InputKind, InputMessage, ToSocket, Viewer, Wire},
 };
 use crate::{
@@ -237,7 +238,8 @@ async fn goodbye_overdue(viewer: &Viewer) {
 /// Sends one browser its control frames and as much output as its window allows, up to its last frame, and waits for
 /// the end of its socket.
 async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stuck: impl Fn()) {
-    let (mut acked, mut full_since) = (viewer.acked(), None::<Instant>);
+    let (mut acked, mut full_since) = (viewer.acked(), None::<(Instant, Stalls)>);
+    let detector = StallDetector::current(&wire.observations);
     loop {
         if viewer.acked() != acked {
             (acked, full_since) = (viewer.acked(), None);
@@ -268,9 +270,14 @@ async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stu
             }
             Chunk::WindowFull => {
                 // A ping or a receipt wakes it too, and is no acknowledgement.
-                let until = *full_since.get_or_insert_with(clock::instant) + STUCK_TIMEOUT;
+                let (since, stalled) = *full_since.get_or_insert_with(|| (clock::instant(), detector.stalled()));
+                let until = since + STUCK_TIMEOUT;
                 if tokio::time::timeout_at(until.into(), viewer.woken()).await.is_err() && viewer.acked() == acked {
-                    return stuck();
+                    if detector.stalled() == stalled {
+                        return stuck();
+                    }
+                    // An acknowledgement that came meanwhile may still wait in the socket.
+                    full_since = None;
                 }
                 continue;
             }

@@ -1,6 +1,6 @@
 //! Property tests of the input that reaches the target from several pages, through the real writer.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 use futures_util::future::{FutureExt, LocalBoxFuture, ready};
 use proptest::prelude::*;
@@ -286,9 +286,9 @@ async fn a_key_that_everybody_trusts_then_is_accepted_by_nobody_who_may_not() {
     }
 }
 
-/// A page that answers pings does not therefore draw output.
-#[tokio::test(start_paused = true)]
-async fn a_page_that_acknowledges_nothing_is_let_go_however_often_it_is_pinged() {
+/// Serves a page that acknowledges nothing of more output than its window takes, beside `meanwhile`. Returns whether it
+/// was let go as stuck.
+async fn with_stuck_page(meanwhile: impl AsyncFnOnce(Rc<Viewer>)) -> bool {
     let control = Control::new(TakeOver::Force, NAMES[0]);
     let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), activity_queue().0);
     let limits = Limits { window: 1 << 10, replay: 1 << 16, screens: false };
@@ -297,21 +297,42 @@ async fn a_page_that_acknowledges_nothing_is_let_go_however_often_it_is_pinged()
     wire.ingest(vec![b'x'; 4 << 10].into());
     let stuck = Rc::new(Cell::new(false));
     let noted = stuck.clone();
+    let read = async { while ends.frames.recv().await.is_some() {} };
+    let forwarded = pump::forward(wire.clone(), viewer.clone(), frames, move || noted.set(true));
+    let served = async {
+        tokio::select! {
+            () = forwarded => {}
+            () = meanwhile(viewer.clone()) => {}
+            ((), ()) = async { tokio::join!(read, std::future::pending()) } => {}
+        }
+    };
+    LocalSet::new().run_until(served).await;
+    stuck.get()
+}
+
+/// A page that answers pings does not therefore draw output.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_acknowledges_nothing_is_let_go_however_often_it_is_pinged() {
     let begun = clock::instant();
-    let pinged = async {
-        let mut pings = tokio::time::interval(std::time::Duration::from_secs(5));
+    let stuck = with_stuck_page(async |viewer| {
+        let mut pings = tokio::time::interval(Duration::from_secs(5));
         for _ in 0..100 {
             pings.tick().await;
             viewer.send(ToSocket::Ping);
         }
-    };
-    let read = async { while ends.frames.recv().await.is_some() {} };
-    let forwarded = pump::forward(wire.clone(), viewer.clone(), frames, move || noted.set(true));
-    tokio::select! {
-        () = forwarded => {}
-        () = pinged => {}
-        ((), ()) = async { tokio::join!(read, std::future::pending()) } => {}
+    });
+    let (stuck, waited) = (stuck.await, clock::instant().saturating_duration_since(begun).as_secs());
+    assert!(stuck && (60..300).contains(&waited), "after {waited} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_not_stuck_for_what_this_thread_did_not_read_while_it_was_stopped() {
+    for (patience, lets_go) in [(100, false), (200, true)] {
+        let stuck = with_stuck_page(async |_| {
+            yield_now().await;
+            tokio::time::advance(Duration::from_secs(600)).await;
+            tokio::time::timeout(Duration::from_secs(patience), std::future::pending::<()>()).await.unwrap_err();
+        });
+        assert_eq!(stuck.await, lets_go, "{patience} s after it goes on");
     }
-    let waited = clock::instant().saturating_duration_since(begun).as_secs();
-    assert!(stuck.get() && (60..300).contains(&waited), "after {waited} s");
 }
