@@ -19,6 +19,9 @@ use crate::{
 /// Maximum watchers named to the user who types: a page shows no more.
 const MAX_NAMES: usize = 32;
 
+/// What a guest's page is told whose copy types from now on.
+const COPIED: &str = "You type in another window now.";
+
 /// The state of control, as one page sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
@@ -94,13 +97,17 @@ impl Wire {
             (false, true) => Event::WatcherCame(page),
             (false, false) => return 0,
         };
-        let mut control = self.control.borrow_mut();
-        control.handle(clock::instant(), event);
-        if control.typist().attach == attach {
-            self.input.borrow_mut().attach(&client)
-        } else {
-            self.input.borrow().peek(&client)
+        let before = self.control.borrow().typist().attach;
+        self.control.borrow_mut().handle(clock::instant(), event);
+        if self.control.borrow().typist().attach != attach {
+            return self.input.borrow().peek(&client);
         }
+        let offset = self.input.borrow_mut().attach(&client);
+        // A guest's page is copied with its id, and both may be here; the session supersedes an owner's.
+        if let Some(viewer) = self.viewer(before).filter(|_| !interactive) {
+            viewer.tell_control(self.hold(&viewer, COPIED.to_owned()));
+        }
+        offset
     }
 
     /// Detaches a socket whose page left on purpose.

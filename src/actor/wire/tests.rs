@@ -210,6 +210,26 @@ async fn each_page_counts_its_own_bytes_however_control_moves() {
 }
 
 #[test]
+fn a_guests_page_whose_copy_comes_is_told_that_it_types_no_more() {
+    let wire = wire();
+    let (owner, _) = attach(&wire, 0);
+    let (first, ends) = attach(&wire, 1);
+    let page = Page { attach: ends.attach, name: "bob".into(), client: first.client.clone() };
+    wire.control.borrow_mut().handle(clock::instant(), Moved::Forced(page));
+    settle_control(&wire);
+    let holds = |viewer: &Viewer| -> Vec<Hold> {
+        let frames = std::iter::from_fn(|| viewer.next_control());
+        frames.filter_map(|frame| if let ToSocket::Control(hold) = frame { Some(hold) } else { None }).collect()
+    };
+    assert!(holds(&first).iter().all(|hold| hold.typing) && !holds(&owner).is_empty());
+    let (copy, ends) = attach(&wire, 1);
+    assert!(ends.hold.typing, "it may be the same page, whose old socket is not known to be lost yet");
+    let told = holds(&first);
+    assert_eq!(told.iter().map(|hold| (hold.typing, hold.turn)).collect::<Vec<_>>(), [(false, ends.hold.turn)]);
+    assert_eq!((holds(&owner).len(), holds(&copy).len()), (0, 0), "it moved to nobody else");
+}
+
+#[test]
 fn who_looks_on_with_many_pages_hides_nobody_else() {
     let wire = wire();
     let (owner, _) = attach(&wire, 0);
