@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -22,30 +22,54 @@ use super::{AddressRule, ConnectError, person::clean_line};
 const METADATA: &[&str] = &["169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32"];
 
 /// Networks of this host, and of addresses that are no host at all. They are reached only if a rule allows a network
-/// within one of these, so that `0.0.0.0/0` means all other hosts.
+/// within one of these, so that `0.0.0.0/0` means all other hosts. Any other address that this host has itself is reached
+/// only if a rule allows exactly this one.
 const HERE: &[&str] = &["0.0.0.0/8", "127.0.0.0/8", "::/127", "224.0.0.0/4", "255.255.255.255/32", "ff00::/8"];
 
 impl AddressRule {
     /// Whether `ip` may be dialled. An IPv4-mapped IPv6 address counts as the IPv4 address; of an IPv6 address that
     /// embeds an IPv4 address (NAT64, 6to4) both must pass. The unspecified address never passes, since it means this
-    /// host under another name; loopback, multicast and metadata pass only by a network of their own.
+    /// host under another name; this host, multicast and metadata pass only by a network of their own.
     pub fn permits(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        let carried = carried(ip).map(IpAddr::V4);
-        self.permits_as_it_stands(ip) && carried.is_none_or(|carried| self.permits_as_it_stands(carried))
+        self.permits_where(ip, is_own)
     }
 
-    fn permits_as_it_stands(&self, ip: IpAddr) -> bool {
-        let allows = |network: &IpNet| {
-            let special = special(METADATA, ip).or(special(HERE, ip));
-            network.contains(&ip) && special.is_none_or(|special| special.contains(network))
-        };
+    /// As [`Self::permits`], on a host whose own addresses are those that `is_own` takes.
+    fn permits_where(&self, ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> bool {
+        let ip = ip.to_canonical();
+        let carried = carried(ip).map(IpAddr::V4);
+        self.permits_as_it_stands(ip, &is_own)
+            && carried.is_none_or(|carried| self.permits_as_it_stands(carried, &is_own))
+    }
+
+    fn permits_as_it_stands(&self, ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> bool {
+        let special = || special(METADATA, ip).or(special(HERE, ip)).or_else(|| is_own(ip).then(|| IpNet::from(ip)));
+        let allows =
+            |network: &IpNet| network.contains(&ip) && special().is_none_or(|special| special.contains(network));
         !ip.is_unspecified() && self.allow.iter().any(allows) && !self.deny.iter().any(|network| network.contains(&ip))
     }
 }
 
 fn special(networks: &[&str], ip: IpAddr) -> Option<IpNet> {
     networks.iter().filter_map(|network| network.parse::<IpNet>().ok()).find(|network| network.contains(&ip))
+}
+
+/// Whether this host has the address `ip`: a socket can be bound to no other. Where the system lets sockets be bound to
+/// any address (`ip_nonlocal_bind`), which one of an address that nobody has shows, it is the one that a connection to
+/// `ip` would come from; further addresses of one network are not noticed there. Sends nothing.
+fn is_own(ip: IpAddr) -> bool {
+    let binds = |ip: IpAddr| UdpSocket::bind((ip, 0)).is_ok();
+    // RFC 5737, RFC 3849.
+    let (nobodys, any): (IpAddr, IpAddr) = match ip {
+        IpAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::UNSPECIFIED.into()),
+        IpAddr::V6(_) => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::UNSPECIFIED.into()),
+    };
+    let comes_from = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    };
+    binds(ip) && (!binds(nobodys) || comes_from().is_ok_and(|from| from.ip() == ip))
 }
 
 /// Whether `ip` is the address of a cloud metadata service, in any notation.
@@ -279,6 +303,30 @@ mod tests {
         let named = rule(&["127.0.0.1/32", "::1/128", "169.254.0.0/16", "0.0.0.0/0"], &[]);
         assert!(permits(&named, "127.0.0.1") && permits(&named, "::1") && permits(&named, "169.254.169.254"));
         assert!(!permits(&named, "127.0.0.2"));
+    }
+
+    #[test]
+    fn an_address_of_this_host_is_reached_by_a_network_of_its_own_only() {
+        let is_own = |ip: IpAddr| ["10.0.0.5", "2001:db8::5"].iter().any(|own| own.parse() == Ok(ip));
+        let permits = |rule: &AddressRule, ip: &str| rule.permits_where(ip.parse().unwrap(), is_own);
+        for networks in [&["0.0.0.0/0", "::/0"], &["10.0.0.0/8", "2001:db8::/32"], &["10.0.0.4/31", "2001:db8::4/127"]]
+        {
+            let rule = rule(networks, &[]);
+            for ip in ["10.0.0.5", "2001:db8::5", "::ffff:10.0.0.5", "64:ff9b::10.0.0.5"] {
+                assert!(!permits(&rule, ip), "{ip} by {networks:?}");
+            }
+            assert!(permits(&rule, "10.0.0.4") && permits(&rule, "2001:db8::4"), "a neighbour is another host");
+        }
+        let named = rule(&["10.0.0.5/32", "2001:db8::5/128"], &[]);
+        assert!(permits(&named, "10.0.0.5") && permits(&named, "2001:db8::5"));
+        assert!(!permits(&rule(&["10.0.0.5/32"], &["10.0.0.0/8"]), "10.0.0.5"), "what is denied stays so");
+    }
+
+    #[test]
+    fn this_host_knows_its_own_addresses() {
+        assert!(super::is_own(Ipv4Addr::LOCALHOST.into()));
+        // RFC 5737: no host has it.
+        assert!(!super::is_own(Ipv4Addr::new(198, 51, 100, 7).into()));
     }
 
     #[test]
