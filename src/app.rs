@@ -201,7 +201,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     data_dir::make_private(&config.node.data_dir)?;
     let lock = data_dir::lock(&config.node.data_dir)?;
     for says in &plan.loaded.warnings {
-        tracing::warn!(%says, "a secret lies open");
+        tracing::warn!(%says, "the configuration leaves something open");
     }
     let outcome = live(config, plan, &lock).await;
     // Not sooner: the next holder of the lock relies on this process serving nobody any more.

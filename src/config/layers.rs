@@ -46,7 +46,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// The file that was asked for; `None`: `./config.yaml`, if there is one.
     pub named: Option<PathBuf>,
-    /// Sentences about files with secrets that others may read, which may be meant, as in a container.
+    /// Sentences about what lies open and may be meant, as in a container: files with secrets that others may read, a
+    /// sign-in by header that every program of this machine can send.
     pub warnings: Vec<String>,
 }
 

@@ -1,7 +1,17 @@
 //! Rules between keys, and the ranges of single ones; each with its reason in its sentence. Knows neither where a value
 //! came from nor how it was written.
 
-use std::{collections::BTreeMap, fmt::Debug, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use ipnet::IpNet;
 
 use super::{
     Auth, ByteSize, Config, Live, RecordingPolicy, Records, SignInHeader, SignInOidc, Target, mistake::Report,
@@ -217,6 +227,20 @@ fn sign_in(config: &Config, report: &mut Report) {
          header would be whom they like"
             .to_owned()
     });
+    if from.iter().any(is_of_this_machine) {
+        report.warn(
+            "sign_in.header.from holds loopback: every program of this machine, whoever runs it, can send the header and is then whom \
+             it likes, admins too. Let the proxy come from an address of its own, or let nobody else have an account here"
+                .to_owned(),
+        );
+    }
+}
+
+/// Whether a connection from this network can come from this machine itself, over loopback.
+fn is_of_this_machine(network: &IpNet) -> bool {
+    let ends = [network.network(), network.broadcast()].map(|end| end.to_canonical());
+    let holds = |ip: IpAddr| network.contains(&ip);
+    ends.iter().any(IpAddr::is_loopback) || holds(Ipv4Addr::LOCALHOST.into()) || holds(Ipv6Addr::LOCALHOST.into())
 }
 
 fn oidc(config: &Config, report: &mut Report) {

@@ -68,7 +68,7 @@ pub async fn run(ctx: &ToolContext, options: &Doctor) -> anyhow::Result<Report> 
         bail!("a gateway is running on {}; {STOP_IT}: only a stopped one can be mended", data_dir.display());
     }
     let mut findings = health::folder(&ctx.config, options.repair)?;
-    findings.extend(ctx.warnings.iter().map(|says| Finding::note("secrets", says.clone())));
+    findings.extend(ctx.warnings.iter().map(|says| Finding::note("configuration", says.clone())));
     let records = stores::records(ctx);
     let of_file = health::file_schema(&ctx.database()).await;
     let is_readable = of_file.state == State::Sound;
