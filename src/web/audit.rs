@@ -113,11 +113,14 @@ impl Visitor {
         Deed::done(action, &self.user, self.client_ip, subject, detail)
     }
 
-    /// Records the outcome of their request for a session on `target`, and refusals within limits.
+    /// Records and counts the outcome of their request for a session on `target`; refusals are recorded within limits.
     pub fn opens(&self, state: &State, target: &str, opened: &Result<Record, GatewayError>) {
         let action = Action::SessionOpen;
         state.gateway.audit().note(match opened {
-            Ok(record) => self.did(action, target, &format!("Opened session {}.", record.id)),
+            Ok(record) => {
+                state.opens.note(state.now(), &self.user);
+                self.did(action, target, &format!("Opened session {}.", record.id))
+            }
             Err(error) => {
                 let Some(untold) = state.refused_opens.tells(state.now(), &self.user) else { return };
                 let detail = match untold {
@@ -144,10 +147,13 @@ impl Visitor {
         });
     }
 
-    /// Records that they looked at another user's session.
-    pub fn looks_at(&self, gateway: &Gateway, action: Action, seen: &Record) {
-        let detail = format!("The session of {} on {}.", seen.username, seen.target);
-        gateway.audit().note(self.did(action, seen.id, &detail));
+    /// Records that they looked at another user's session, once an hour: a page that is loaded again looks on, and each
+    /// part of a recording is a request.
+    pub fn looks_at(&self, state: &State, action: Action, seen: &Record) {
+        if state.looks.is_news(state.now(), (self.user.clone(), seen.id, action)) {
+            let detail = format!("The session of {} on {}.", seen.username, seen.target);
+            state.gateway.audit().note(self.did(action, seen.id, &detail));
+        }
     }
 }
 
@@ -215,11 +221,25 @@ mod tests {
     }
 
     #[actix_rt::test]
+    async fn each_session_that_somebody_opens_counts() {
+        let state = state_with(settings());
+        let visitor = Visitor { user: "ada".into(), client_ip: [192, 0, 2, 7].into() };
+        for _ in 0..3_000 {
+            visitor.opens(&state, "web-1", &Err(GatewayError::NotReady));
+            assert_eq!(state.opens.wait(state.now(), "ada"), None);
+            visitor.opens(&state, "web-1", &Ok(record()));
+        }
+        assert!(state.opens.wait(state.now(), "ada").is_some());
+    }
+
+    #[actix_rt::test]
     async fn what_somebody_sees_and_opens_is_noted_beside_what_is_recorded() {
         let state = state_with(settings());
         let visitor = |user: &str| Visitor { user: user.into(), client_ip: [192, 0, 2, 7].into() };
         let (gateway, seen) = (&state.gateway, record());
-        visitor("eve").looks_at(gateway, Action::SessionAttach, &seen);
+        for _ in 0..100 {
+            visitor("eve").looks_at(&state, Action::SessionAttach, &seen);
+        }
         visitor("bob").opens(&state, "web-1", &Err(GatewayError::NotReady));
         gateway.audit().record(visitor("bob").did(Action::StoreSweep, "", "Told by a test.")).await.unwrap();
         let page = gateway.audit().list(parse("").unwrap()).await.unwrap();

@@ -71,7 +71,8 @@ pub async fn remove(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /api/v1/devices`: signs all of them out, including this one, 204.
+/// `DELETE /api/v1/devices`: signs all of them out, including this one, 204. Where there is none, as for a token whose
+/// owner is signed in nowhere, nothing is written: each sign-out has every gateway read the changes.
 pub async fn remove_all(
     request: HttpRequest,
     state: web::Data<State>,
@@ -79,6 +80,14 @@ pub async fn remove_all(
 ) -> Result<HttpResponse, Problem> {
     caller.need_all_of_owner()?;
     let count = state.sign_ins().devices(state.times(), &caller.user).await?.len();
+    if count == 0 {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    if let Some(wait) = state.sign_outs.wait(state.now(), &caller.user) {
+        let detail = "You signed all of your devices out too often within a minute. Wait a moment.";
+        return Err(Problem::too_many(detail, wait.as_secs() + 1));
+    }
+    state.sign_outs.note(state.now(), &caller.user);
     state.sign_ins().sign_out_all(state.times(), Leaving::AllOf(caller.user.to_string())).await?;
     let visitor = Visitor::of(&request, &state, &caller);
     let detail = format!("All {count} devices.");

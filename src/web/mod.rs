@@ -115,6 +115,8 @@ mod terminal_access;
 mod throttle;
 /// Tokens of users.
 mod tokens;
+/// What the audit log was told within the hour.
+mod told;
 /// Tests of targets.
 mod trials;
 /// The user whom a proxy in front names.

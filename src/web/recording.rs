@@ -5,7 +5,6 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use actix_web::{
@@ -35,9 +34,6 @@ const ASCIICAST: &str = "application/x-asciicast";
 
 /// Bytes read at a time.
 const CHUNK_BYTES: u64 = 64 * 1024;
-
-/// The shortest interval of audit entries about one reader of one recording: a page polls for new output each second.
-const TOLD_EVERY: Duration = Duration::from_hours(1);
 
 /// The part that a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,8 +71,8 @@ pub async fn recording(
     let recording_dir = RecordingDir::new(&state.settings.data_dir, Some(state.settings.seals.clone()));
     let opened = web::block(move || open(&recording_dir, &place)).await.map_err(|_| Problem::internal())?;
     let (text, length) = opened.map_err(|error| missing(&record, state.gateway.node(), &error))?;
-    if !caller.owns(&record) && is_news(&state, &caller, &record) {
-        Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
+    if !caller.owns(&record) {
+        Visitor::of(&request, &state, &caller).looks_at(&state, Action::RecordingRead, &record);
     }
     let is_head = request.method() == Method::HEAD;
     let (part, mut response) = match part(asked_range(&request), length) {
@@ -95,17 +91,6 @@ pub async fn recording(
     let part = if is_head { 0..0 } else { part };
     let download = Download { state, caller, record, text, part };
     Ok(response.body(SizedStream::new(length, download.pieces())))
-}
-
-/// Whether the audit log is due another entry that this caller reads this recording.
-fn is_news(state: &State, caller: &Caller, record: &Record) -> bool {
-    let key = (caller.user.clone(), record.id);
-    let mut readers = state.readers.lock().unwrap_or_else(PoisonError::into_inner);
-    if readers.get_mut(state.now(), &key).is_some() {
-        return false;
-    }
-    readers.insert(state.now(), key, (), TOLD_EVERY);
-    true
 }
 
 /// Refuses the recording of another user's session to callers who may not play it.

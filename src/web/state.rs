@@ -24,6 +24,7 @@ use super::{
     refused_opens::RefusedOpens,
     secret::{self, Digest},
     throttle::Throttle,
+    told::Told,
 };
 use crate::{
     actor::{
@@ -31,6 +32,7 @@ use crate::{
         sign_ins::{Now, SignIns},
     },
     core::{
+        audit::Action,
         expiring_map::ExpiringMap,
         oidc::Rules,
         password,
@@ -65,11 +67,8 @@ const MAX_WRONG_CODES: u32 = 10;
 /// The window in which wrong codes are counted.
 const CODES_WITHIN: Duration = Duration::from_secs(10 * 60);
 
-/// Users named by proxies, per address, that are audited once an hour; beyond that number, some are audited more often.
-const MAX_NAMED_USERS: usize = 10_000;
-
-/// The same for readers of other users' recordings.
-const MAX_READERS: usize = 10_000;
+/// Right passwords without a code for one name from one address, in that window: the page sends one at each sign-in.
+const MAX_WITHOUT_CODE: u32 = 30;
 
 /// The life of the set-up link: time to go from the terminal to a browser, and no more: a user who reads the link can
 /// become the admin.
@@ -87,6 +86,18 @@ pub(super) const ATTACH_WINDOW: Duration = Duration::from_secs(10);
 
 /// Tokens made and revoked per user and minute: more than a person or a script needs, too few to fill the audit log.
 const MAX_TOKEN_CHANGES: u32 = 60;
+
+/// Sign-outs of all devices per user and minute.
+const MAX_SIGN_OUTS: u32 = 10;
+
+/// Sessions that a user opens within [`OPENS_WITHIN`]: five a second, all the time. Each is two or three audit entries.
+const MAX_OPENS: u32 = 3_000;
+
+/// The window in which they are counted.
+const OPENS_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+/// The same for each session that one user may have open at once, where that is more: who may have many opens many.
+const OPENS_FOR_EACH: u32 = 10;
 
 /// Password checks at once.
 const MAX_COMPARISONS: usize = 2;
@@ -221,10 +232,14 @@ pub struct State {
     pub codes: Throttle<str>,
     /// The set-up link of the first admin.
     setup: std::sync::Mutex<ExpiringMap<Digest, ()>>,
+    /// Names and addresses that sent a right password without a code.
+    pub without_code: Throttle<str>,
+    /// Those of them that are told of.
+    pub codeless: Told<(String, IpAddr)>,
     /// Users named by a proxy, per address, that were audited lately.
-    pub named: std::sync::Mutex<ExpiringMap<(Arc<str>, IpAddr), ()>>,
-    /// Readers of other users' recordings that were audited lately.
-    pub readers: std::sync::Mutex<ExpiringMap<(Arc<str>, SessionId), ()>>,
+    pub named: Told<(Arc<str>, IpAddr)>,
+    /// Looks at other users' sessions and recordings that were audited lately.
+    pub looks: Told<(Arc<str>, SessionId, Action)>,
     /// Pending sign-ins with the provider.
     pub under_way: UnderWay,
     /// Users who tested targets.
@@ -233,6 +248,10 @@ pub struct State {
     pub attaches: Throttle<str>,
     /// Users who made or revoked tokens.
     pub token_changes: Throttle<str>,
+    /// Users who signed out all of their devices.
+    pub sign_outs: Throttle<str>,
+    /// Users who opened sessions.
+    pub opens: Throttle<str>,
     /// Places outside of the catalogue that each user dialled.
     pub(super) dial_limit: DialLimit,
     /// Refused origins that were audited lately.
@@ -252,6 +271,7 @@ pub struct State {
 impl State {
     /// Creates the state of a process that just started.
     pub fn new(gateway: Gateway, settings: Settings) -> Self {
+        let opens = gateway.max_per_user().saturating_mul(OPENS_FOR_EACH).max(MAX_OPENS);
         Self {
             gateway,
             settings,
@@ -262,13 +282,17 @@ impl State {
             names: Throttle::new(TRIES_FOR_A_NAME),
             signed_in: Throttle::new(SIGN_INS),
             codes: Throttle::within(CODES_WITHIN, MAX_WRONG_CODES),
-            named: std::sync::Mutex::new(ExpiringMap::new(MAX_NAMED_USERS)),
-            readers: std::sync::Mutex::new(ExpiringMap::new(MAX_READERS)),
+            without_code: Throttle::within(CODES_WITHIN, MAX_WITHOUT_CODE),
+            codeless: Told::default(),
+            named: Told::default(),
+            looks: Told::default(),
             setup: std::sync::Mutex::new(ExpiringMap::new(1)),
             under_way: UnderWay::default(),
             trials: Throttle::new(MAX_TRIALS),
             attaches: Throttle::within(ATTACH_WINDOW, MAX_ATTACHES),
             token_changes: Throttle::new(MAX_TOKEN_CHANGES),
+            sign_outs: Throttle::new(MAX_SIGN_OUTS),
+            opens: Throttle::within(OPENS_WITHIN, opens),
             dial_limit: DialLimit::default(),
             foreign: Foreign::default(),
             refused_opens: RefusedOpens::default(),

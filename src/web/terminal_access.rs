@@ -137,6 +137,11 @@ impl TerminalAccess {
         caller.need(needed).err().map(|problem| (Fault::NotYours, problem.detail().to_owned()))
     }
 
+    /// Returns the state that all handlers share.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
     /// Counts an attach of the user to the session `id`; or returns how long they have to wait, after too many.
     pub fn attach_wait(&self, id: SessionId) -> Option<Duration> {
         // No user name contains a NUL.

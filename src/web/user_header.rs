@@ -1,10 +1,7 @@
 //! The user whom a proxy in front signed in itself and names in a header. Trusted only from the proxies that the
 //! configuration lists, by the address at the other end of the connection: forwarding headers do not count here.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use actix_web::HttpRequest;
 
@@ -17,9 +14,6 @@ use crate::core::{
     audit::{Action, Deed},
     people::{Directory, USER_NAME, is_user_name},
 };
-
-/// The interval of audit entries about one user of a proxy: each request is a sign-in of its own.
-const TOLD_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Returns the user whom a proxy names; `None` without such a header, or if it comes from another peer.
 ///
@@ -49,15 +43,12 @@ pub fn user(request: &HttpRequest, state: &State, directory: &Directory) -> Resu
     Ok(Some(name))
 }
 
+/// Tells the audit log of this user once an hour: each request is a sign-in of its own.
 fn tell(request: &HttpRequest, state: &State, name: &Arc<str>) {
     let address = client::client_ip(request, &state.settings);
-    let key = (name.clone(), address);
-    let mut named = state.named.lock().unwrap_or_else(PoisonError::into_inner);
-    if named.get_mut(state.now(), &key).is_some() {
+    if !state.named.is_news(state.now(), (name.clone(), address)) {
         return;
     }
-    named.insert(state.now(), key, (), TOLD_EVERY);
-    drop(named);
     state.gateway.people().saw_user(name);
     state.gateway.audit().note(Deed::done(Action::SignIn, name, address, name, "Named by a trusted proxy."));
 }

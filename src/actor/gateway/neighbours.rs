@@ -68,6 +68,11 @@ impl Gateway {
         &self.deps.settings.node
     }
 
+    /// The most sessions of one user that are open at once here.
+    pub fn max_per_user(&self) -> u32 {
+        self.deps.settings.max_per_user
+    }
+
     /// Finds a session that is not open on this node.
     pub(super) async fn find_elsewhere(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
         let mut found = self.known(id).await?.map(|known| known.session);

@@ -70,7 +70,7 @@ impl TerminalSocket {
         let Attached { record, ends, window, ping_interval, session } = attached;
         ends.side.heard.touch();
         if !self.access.is_own() {
-            self.visitor.looks_at(&self.gateway, Action::SessionAttach, &record);
+            self.visitor.looks_at(self.access.state(), Action::SessionAttach, &record);
         }
         let typing = Typing::new(interactive, control_aware, ends.take_over, &ends.hold);
         let may = self.may(&typing);
