@@ -224,6 +224,14 @@ impl HostKeys {
         self.waiting().meet(key, met, (self.0.utc)());
     }
 
+    /// Adds a new key that waits, for the tests of other modules, and returns it.
+    #[cfg(test)]
+    pub fn meet_another(&self) -> Option<WaitingKey> {
+        let key = russh::keys::PrivateKey::random(&mut rand::rng(), russh::keys::Algorithm::Ed25519).ok()?;
+        self.refused(key.public_key(), Encounter { host: "web-9", port: 22, target: "web-9", by: "ada" });
+        self.waiting().newest_first().next().cloned()
+    }
+
     fn waits(&self, id: &str, seen: &str) -> Result<WaitingKey, ReviewError> {
         let waiting = self.waiting().find(id).cloned().ok_or(ReviewError::NotThere)?;
         let waits = waiting.fingerprint();

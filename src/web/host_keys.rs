@@ -147,6 +147,7 @@ pub async fn accept(
     let detail = format!("{} {}, accepted by review for {}.", waiting.kind(), waiting.fingerprint(), waiting.target);
     let deed = Visitor::of(&request, &state, &caller).did(Action::HostKeyAccept, &waiting.name, &detail);
     state.gateway.audit().record(deed).await?;
+    caller.recheck_anew(&state, Some(Right::Trust)).await?;
     keys.accept(&id, &seen, &caller.user).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -177,6 +178,7 @@ pub async fn forget(
     let detail = format!("{} {}, line {} of known_hosts.", key.kind, key.fingerprint, key.line);
     let deed = Visitor::of(&request, &state, &caller).did(Action::HostKeyForget, &key.host, &detail);
     state.gateway.audit().record(deed).await?;
+    caller.recheck_anew(&state, Some(Right::Trust)).await?;
     keys.forget(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -153,6 +153,7 @@ pub async fn create(
     let detail = format!("{}, by {}.", target.public.place(), target.auth.kind);
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::TargetCreate, &name, &detail)).await?;
+    caller.recheck_anew(&state, Some(Right::Manage)).await?;
     if !state.gateway.people().change(Change::AddTarget(target.clone())).await? {
         return Err(exists());
     }
@@ -206,6 +207,7 @@ pub async fn change(
     let visitor = Visitor::of(&request, &state, &caller);
     let deed = visitor.did(Action::TargetChange, &*name, &what_changes(&before, &target));
     state.gateway.audit().record(deed).await?;
+    caller.recheck_anew(&state, Some(Right::Manage)).await?;
     if !state.gateway.people().change(Change::ReplaceTarget(target.clone(), before.changed_at)).await? {
         return Err(changed());
     }
@@ -229,6 +231,7 @@ pub async fn remove(
     let visitor = Visitor::of(&request, &state, &caller);
     let detail = format!("It led to {}.", target.public.place());
     state.gateway.audit().record(visitor.did(Action::TargetRemove, &*name, &detail)).await?;
+    caller.recheck_anew(&state, Some(Right::Manage)).await?;
     state.gateway.people().change(Change::RemoveTarget(target.public.name)).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -91,6 +91,7 @@ pub async fn create(
     let detail = introduced(role, user.grants.len());
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserCreate, &name, &detail)).await?;
+    caller.recheck_anew(&state, Some(Right::Manage)).await?;
     if !state.gateway.people().change(Change::Add(user.clone())).await? {
         return Err(exists());
     }
@@ -140,6 +141,7 @@ pub async fn change(
     let visitor = Visitor::of(&request, &state, &caller);
     let deed = visitor.did(Action::UserChange, &before.name, &what_changes(&before, &user));
     state.gateway.audit().record(deed).await?;
+    caller.recheck_anew(&state, Some(Right::Manage)).await?;
     let replace = if keeps_an_admin(&state) { Change::ReplaceUnlessLast } else { Change::Replace };
     if !state.gateway.people().change(replace(user.clone(), before.changed_at)).await? {
         keep_an_admin(&state, &before, stays)?;
@@ -162,6 +164,7 @@ pub async fn remove(
     keep_an_admin(&state, &user, false)?;
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserRemove, &user.name, "With their tokens.")).await?;
+    caller.recheck_anew(&state, Some(Right::Manage)).await?;
     let remove = if keeps_an_admin(&state) { Change::RemoveUnlessLast } else { Change::Remove };
     if !state.gateway.people().change(remove(user.name.clone())).await? {
         keep_an_admin(&state, &user, false)?;

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::web::fixture::{Team, with_team};
+use crate::{
+    core::audit::{Action, Deed},
+    ssh::HostKeys,
+    store::audit::AuditQuery,
+    web::fixture::{START, Team, with_team},
+};
 
 #[actix_rt::test]
 async fn every_route_lets_in_only_whom_the_table_names() {
@@ -202,23 +207,83 @@ async fn a_token_with_scopes_makes_nobody_more_than_itself_and_lets_nobody_in() 
 
 #[actix_rt::test]
 async fn who_loses_a_right_while_a_change_waits_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let known_hosts = dir.path().join("known_hosts");
+    let line = "db-9 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n";
+    std::fs::write(&known_hosts, line).unwrap();
+    let host_keys = HostKeys::new(known_hosts.clone(), || START);
+    let waiting = host_keys.meet_another().unwrap();
+    let known = host_keys.overview().await.unwrap().known.remove(0);
+    let (accept, forget) =
+        (format!("/api/v1/host-keys/waiting/{}/accept", waiting.id), format!("/api/v1/host-keys/{}", known.id));
+    let accepted = serde_json::json!({ "fingerprint": waiting.fingerprint() });
     let target = serde_json::json!({ "name": "web-9", "host": "web-9.internal", "username": "deploy" });
-    for (method, path, body) in [
-        (Method::POST, "/api/v1/targets", Some(target)),
-        (Method::DELETE, "/api/v1/targets/web-9", None),
-        (Method::POST, "/api/v1/users/viewer/link", None),
-        (Method::POST, "/api/v1/tokens", Some(serde_json::json!({ "name": "ci" }))),
-        (Method::DELETE, "/api/v1/tokens/whole", None),
+    let eve = serde_json::json!({ "name": "eve", "role": "admin", "password": "correct horse battery" });
+    // The last: how often the gateway reads anew before the audit log is waited for.
+    for (method, path, body, looks) in [
+        (Method::POST, "/api/v1/targets", Some(target), 1),
+        (Method::PATCH, "/api/v1/targets/db-9", Some(serde_json::json!({ "group": "x" })), 1),
+        (Method::DELETE, "/api/v1/targets/db-9", None, 1),
+        (Method::POST, "/api/v1/users", Some(eve), 0),
+        (Method::PATCH, "/api/v1/users/viewer", Some(serde_json::json!({ "grants": [] })), 1),
+        (Method::DELETE, "/api/v1/users/viewer", None, 1),
+        (Method::POST, "/api/v1/users/viewer/link", None, 0),
+        (Method::POST, "/api/v1/tokens", Some(serde_json::json!({ "name": "ci" })), 0),
+        (Method::DELETE, "/api/v1/tokens/whole", None, 0),
+        (Method::POST, accept.as_str(), Some(accepted), 0),
+        (Method::DELETE, forget.as_str(), None, 0),
     ] {
-        let team = Arc::new(Team::with_deputy());
-        let state = with_team(settings(), team.clone());
-        let request = to(method.clone(), path).cookie(signed_in_as(&state, "deputy"));
-        let request = body.into_iter().fold(request, |request, body| request.set_json(body));
-        // The gateway has not read it yet: the caller is let in.
-        team.loses_deputy();
-        let told = problem(ask_with(&state, request.insert_header(("origin", ORIGIN))).await).await;
-        assert_eq!(told["status"], 401, "{method} {path} {told}");
+        for looks in 0..=looks {
+            let team = Arc::new(Team::with_deputy());
+            let state = with_team(Settings { host_keys: host_keys.clone(), ..settings() }, team.clone());
+            let request = to(method.clone(), path).cookie(signed_in_as(&state, "deputy"));
+            let request = body.iter().fold(request, |request, body| request.set_json(body));
+            // The gateway has not read it yet: the caller is let in.
+            team.loses_deputy_after(looks);
+            let told = problem(ask_with(&state, request.insert_header(("origin", ORIGIN))).await).await;
+            assert_eq!(told["status"], 401, "{method} {path} after {looks}: {told}");
+        }
     }
+    assert_eq!(std::fs::read_to_string(&known_hosts).unwrap(), line);
+}
+
+#[actix_rt::test]
+async fn who_has_no_device_signs_none_out_and_all_of_them_ten_times_a_minute() {
+    let state = administered(settings());
+    let leaves = async |request: TestRequest| {
+        let answer = ask_with(&state, request).await;
+        (answer.status().as_u16(), answer.headers().contains_key(header::RETRY_AFTER))
+    };
+    let by_token = || to(Method::DELETE, "/api/v1/devices").insert_header(bearer("pgt_whole"));
+    let by_cookie = || {
+        let cookie = signed_in_as(&state, "operator");
+        to(Method::DELETE, "/api/v1/devices").cookie(cookie).insert_header(("origin", ORIGIN))
+    };
+    for _ in 0..20 {
+        assert_eq!(leaves(by_token()).await, (204, false), "nothing is there to end");
+    }
+    for _ in 0..10 {
+        assert_eq!(leaves(by_cookie()).await, (204, false));
+    }
+    assert_eq!(leaves(by_cookie()).await, (429, true));
+    state.gateway.audit().record(Deed::of_gateway(Action::StoreSweep, "", "Told by a test.")).await.unwrap();
+    let query = AuditQuery { action: Some(Action::DeviceSignOut), limit: 50, ..AuditQuery::default() };
+    assert_eq!(state.gateway.audit().list(query).await.unwrap().entries.len(), 10);
+}
+
+#[actix_rt::test]
+async fn who_does_not_manage_the_gateway_opens_no_end_of_sessions() {
+    let state = administered(settings());
+    let opens = async |who: &str| {
+        let request = to(Method::POST, "/api/v1/sessions").cookie(signed_in_as(&state, who));
+        let request = request.insert_header(("origin", ORIGIN)).set_json(serde_json::json!({ "target": "web-1" }));
+        ask_with(&state, request).await.status().as_u16()
+    };
+    for who in ["operator", "root"] {
+        (0..3_000).for_each(|_| state.opens.note(state.now(), who));
+    }
+    // The stores of these tests are down: an open that is allowed gets no further than 503.
+    assert_eq!((opens("operator").await, opens("user").await, opens("root").await), (429, 503, 503));
 }
 
 #[actix_rt::test]
