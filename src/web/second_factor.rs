@@ -1,7 +1,7 @@
 //! `/api/v1/me/totp`: turns the caller's second factor on and off; and checks the code of a sign-in. Does not know
 //! passwords.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use secrecy::{ExposeSecret, SecretString};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::SemaphorePermit;
 
-use super::{account, audit::Visitor, auth::Caller, error::Problem, object::Body, state::State};
+use super::{account, audit::Visitor, auth::Caller, error::Problem, object::Body, state::State, throttle::network};
 use crate::{
     core::{
         audit::{ANONYMOUS, Action, Deed},
@@ -21,6 +21,9 @@ use crate::{
 
 /// How often a code is tried again because its user was changed at the same moment.
 const MAX_WRITE_ATTEMPTS: usize = 3;
+
+/// The time in which a code follows the password: the page asks for the password first, and a phone may lie elsewhere.
+const CODE_FOLLOWS_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 /// The caller's password, again: a page left open, or a stolen cookie, cannot change how the user signs in.
 #[derive(Deserialize)]
@@ -124,17 +127,13 @@ pub async fn remove(
 /// # Errors
 /// 401 without a code, or with one that is wrong or was used before, here or on another gateway; 429 after too many.
 pub async fn spend(
-    state: &State,
+    state: &web::Data<State>,
     permit: SemaphorePermit<'_>,
     address: IpAddr,
     mut user: User,
     code: Option<SecretString>,
 ) -> Result<&'static str, Problem> {
-    let Some(code) = code else {
-        return Err(Problem::second_factor(
-            "Type the six digits that your authenticator app shows, or a recovery code.",
-        ));
-    };
+    let Some(code) = code else { return Err(ask(state, address, user)) };
     may_try(state, &user.name)?;
     let typed = Typed::read(&code);
     let (hash, mut permit) = (user.password_hash.clone(), Some(permit));
@@ -157,6 +156,33 @@ pub async fn spend(
             now.filter(|user| !user.disabled && user.password_hash == hash).ok_or_else(Problem::wrong_credentials)?;
     }
     Err(Problem::unavailable("Your account was changed at the same moment. Try again.", 1))
+}
+
+/// Asks for the code that must come with the right password. If this user spends none within a while, wherever, the
+/// audit log is told, of each address once an hour: somebody else may know the password.
+fn ask(state: &web::Data<State>, address: IpAddr, user: User) -> Problem {
+    let (now, place) = (state.now(), (user.name, network(address)));
+    // No user name contains a NUL.
+    let counted = format!("{}\0{}", place.0, place.1);
+    if let Some(wait) = state.without_code.wait(now, counted.as_str()) {
+        let detail = "The code was left out too often. Try again in ten minutes, with the code.";
+        return Problem::too_many(detail, wait.as_secs() + 1);
+    }
+    state.without_code.note(now, counted.as_str());
+    if state.codeless.is_news(now, place.clone()) {
+        let (state, before) = (state.clone(), user.second_factor);
+        actix_web::rt::spawn(async move {
+            tokio::time::sleep(CODE_FOLLOWS_WITHIN).await;
+            let directory = state.gateway.people().directory();
+            // Each code that is spent, on whatever gateway, changes it.
+            if directory.users.get(&place.0).is_none_or(|user| user.second_factor != before) {
+                return state.codeless.forget(state.now(), &place);
+            }
+            let detail = "The right password, and no code followed it.";
+            state.gateway.audit().note(Deed::refused(Action::SignIn, ANONYMOUS, address, &place.0, detail));
+        });
+    }
+    Problem::second_factor("Type the six digits that your authenticator app shows, or a recovery code.")
 }
 
 /// Returns the second factor after this code is used, if the code is right.
@@ -221,10 +247,15 @@ async fn write(state: &State, user: User) -> Result<bool, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use actix_web::ResponseError;
 
     use super::*;
-    use crate::web::fixture::{START, settings, state_with};
+    use crate::{
+        store::audit::AuditQuery,
+        web::fixture::{START, Team, settings, state_with, with_team},
+    };
 
     fn ada(state: &State) -> (User, SecretString, SecretString) {
         let secret = totp::secret([7; totp::SECRET_BYTES]);
@@ -235,7 +266,7 @@ mod tests {
         (User { second_factor: Some(factor), ..user }, secret, shown)
     }
 
-    async fn tries(state: &State, user: &User, code: Option<&str>) -> u16 {
+    async fn tries(state: &web::Data<State>, user: &User, code: Option<&str>) -> u16 {
         let permit = state.comparing.acquire().await.unwrap();
         let code = code.map(SecretString::from);
         let outcome = spend(state, permit, [192, 0, 2, 7].into(), user.clone(), code).await;
@@ -247,7 +278,7 @@ mod tests {
         let state = state_with(settings());
         let (user, secret, recovery) = ada(&state);
         for _ in 0..20 {
-            assert_eq!(tries(&state, &user, None).await, 401, "to be asked for a code is no try");
+            assert_eq!(tries(&state, &user, None).await, 401, "to be asked for a code is no wrong one");
         }
         // The store of these tests is down: a right code gets no further than 503.
         let right = totp::shown(&secret, START);
@@ -260,6 +291,48 @@ mod tests {
             assert_eq!(tries(&state, &user, Some(code)).await, 429);
         }
         assert_eq!(tries(&state, &user, None).await, 401);
+    }
+
+    #[actix_rt::test]
+    async fn a_right_password_that_no_code_follows_is_told_once_an_hour() {
+        tokio::time::pause();
+        let factor = |mark| SecondFactor { sealed: String::new(), step: 0, recovery: vec![], mark };
+        let team = Arc::new(Team::with_factor(factor(0)));
+        let state = with_team(settings(), team.clone());
+        let user = || state.gateway.people().directory().users["viewer"].clone();
+        let told = async || {
+            let marker = Deed::of_gateway(Action::StoreSweep, "", "Told by a test.");
+            state.gateway.audit().record(marker).await.unwrap();
+            let query = AuditQuery { action: Some(Action::SignIn), limit: 50, ..AuditQuery::default() };
+            state.gateway.audit().list(query).await.unwrap().entries.len()
+        };
+        // Somebody types the password twice and then the code; a stranger has the password alone.
+        for (tries_of_it, spent, entries) in [(2, true, 0), (2, false, 1), (1, false, 1)] {
+            for _ in 0..tries_of_it {
+                assert_eq!(tries(&state, &user(), None).await, 401);
+            }
+            if spent {
+                team.spends(factor(1));
+                state.gateway.people().refresh().await.unwrap();
+            }
+            tokio::time::timeout(CODE_FOLLOWS_WITHIN * 2, std::future::pending::<()>()).await.unwrap_err();
+            assert_eq!(told().await, entries);
+        }
+    }
+
+    #[actix_rt::test]
+    async fn who_leaves_the_code_out_again_and_again_waits_there() {
+        let state = state_with(settings());
+        let (user, secret, _) = ada(&state);
+        for _ in 0..30 {
+            assert_eq!(tries(&state, &user, None).await, 401);
+        }
+        assert_eq!(tries(&state, &user, None).await, 429);
+        let right = totp::shown(&secret, START);
+        assert_eq!(tries(&state, &user, Some(&right)).await, 503, "one with a code is tried");
+        let permit = state.comparing.acquire().await.unwrap();
+        let elsewhere = spend(&state, permit, [192, 0, 2, 8].into(), user, None).await;
+        assert_eq!(elsewhere.unwrap_err().status_code().as_u16(), 401);
     }
 
     #[actix_rt::test]
