@@ -49,7 +49,6 @@ export type Route =
 const TABS_KEY = "pulsegate.tabs";
 /** Storage key of the user whose tabs those are. */
 const OWNER_KEY = "pulsegate.tabs.owner";
-const CLIENT_KEY = "pulsegate.client";
 
 /** Reads the part of the address behind `#`: `/new`, a page's name, `/s/<id>`, `/r/<id>/t=<seconds>`, `/open/<target>`,
  *  `/setup/<secret>`. */
@@ -71,15 +70,6 @@ function decoded(part: string): string | null {
   } catch {
     return null;
   }
-}
-
-/** Returns an id for this page that survives a reload. */
-export function clientId(): string {
-  const kept = sessionStorage.getItem(CLIENT_KEY);
-  if (kept !== null) return kept;
-  const made = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
-  sessionStorage.setItem(CLIENT_KEY, made);
-  return made;
 }
 
 function keptTabs(): Tab[] {

@@ -24,7 +24,7 @@ export interface Environment {
   now(): number;
   /** A random number, uniform in 0…1. */
   random(): number;
-  /** Identifies this page to the gateway; the same after a reload. */
+  /** Identifies this page to the gateway; the same after a reload. Known before the first `open()`. */
   clientId: string;
   /** Whether this page only watches. */
   looksOn: boolean;
