@@ -50,6 +50,34 @@ promise("a wrong password is refused with a sentence, and may be tried again", a
   await desk.ask("echo $((6*7))", /^42$/m);
 });
 
+promise("a password half typed as the connection breaks stays in its question, and reaches no shell", async (lab) => {
+  const sshd = await lab.sshd({ login: "password" });
+  const gateway = await lab.demo();
+  const line = await lab.line(gateway);
+  const desk = new Desk(await (await lab.browser()).open(line.through(gateway.link)));
+  const { keyboard } = desk.page;
+  const field = desk.at("prompt-field-0");
+  await desk.quickConnect(sshd.destination);
+  await desk.trustHostKey();
+  const [half, rest] = [sshd.password.slice(0, 4), sshd.password.slice(4)];
+  await desk.answer("password", () => keyboard.type(half));
+  assert.equal(await field.inputValue(), half);
+
+  await line.cut();
+  await desk.at("prompt-away").waitFor();
+  await keyboard.type(rest);
+  await keyboard.press("Enter");
+  assert.equal((await desk.focus()).id, "prompt-field-0");
+  await desk.isAccessible();
+  await line.mend();
+  await desk.at("prompt-away").waitFor({ state: "detached" });
+  assert.equal(await field.inputValue(), sshd.password);
+  await keyboard.press("Enter");
+  await desk.stands("active");
+  await desk.ask("echo $((6*7))", /^42$/m);
+  assert.ok(!(await desk.screen()).includes(rest));
+});
+
 promise("questions of the target are asked in the terminal", async (lab) => {
   const sshd = await lab.sshd({ login: "keyboard_interactive" });
   const desk = await lab.desk(await lab.demo());

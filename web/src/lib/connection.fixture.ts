@@ -71,6 +71,7 @@ export let seen: {
   idle: (number | null)[];
   timeUp: (number | null)[];
   notices: (string | null)[];
+  dropped: number;
   waiting: Waiting | null;
   controls: Control[];
   requests: ControlRequest[];
@@ -119,7 +120,7 @@ export function answers(next: () => Promise<Lookup>): void {
 /** Resets everything; runs before each test. */
 export function begin(): void {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
-  seen = { lost: [], resets: 0, prompts: [], idle: [], timeUp: [], notices: [], waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
+  seen = { lost: [], resets: 0, prompts: [], idle: [], timeUp: [], notices: [], dropped: 0, waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
   answer = () => Promise.resolve({ found: SESSION });
   world = {
     open: () => sockets[sockets.push(new ScriptedSocket()) - 1] as Socket,
@@ -147,6 +148,7 @@ export function begin(): void {
     notice: (message) => seen.notices.push(message),
     watchers: () => {},
     size: (cols, rows) => seen.sizes.push([cols, rows]),
+    dropped: () => (seen.dropped += 1),
     waiting: (waiting) => (seen.waiting = waiting),
     control: (control) => seen.controls.push(control),
     requests: (requests) => (seen.requests = requests),

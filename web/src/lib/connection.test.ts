@@ -227,6 +227,37 @@ describe("typing while away", () => {
     expect(arrived()).toBe("a".repeat(AWAY_BYTES));
   });
 
+  test("what_is_typed_before_the_login_is_over_is_dropped_and_the_view_told_once", async () => {
+    const connecting = { session: { status: "connecting" } } as const;
+    socket().attached(connecting);
+    socket().control({ type: "prompt", id: 4, kind: "password", title: "", text: "", fields: [] });
+    socket().onclose?.({ code: 1006 });
+    for (const key of "hunter2\r") expect(typed(key)).toBe(true);
+    expect([seen.waiting, seen.dropped]).toEqual([null, 1]);
+    await pass(250);
+    socket().attached(connecting);
+    socket().onclose?.({ code: 1006 });
+    typed("x");
+    await pass(500);
+    socket().attached();
+    expect([arrived(), seen.dropped]).toEqual(["", 2]);
+    socket().onclose?.({ code: 1006 });
+    typed("ls\r");
+    await pass(250);
+    socket().attached();
+    expect([arrived(), seen.dropped]).toEqual(["ls\r", 2]);
+  });
+
+  test("a_gateway_that_does_not_answer_during_a_login_promises_to_keep_nothing", async () => {
+    socket().attached({ session: { status: "connecting" } });
+    answers(() => Promise.reject(new Error()));
+    connection.doubt();
+    await pass(0);
+    expect(seen.notices.at(-1)).toMatch(/not kept/);
+    typed("x");
+    expect([seen.waiting, seen.dropped]).toEqual([null, 1]);
+  });
+
   test("the_pointers_place_is_not_reported_later", async () => {
     await away(() => {
       for (const report of ["\x1b[O", "\x1b[I\x1b[<35;10;4M", "\x1b[M !!"]) typed(report);
@@ -283,12 +314,23 @@ describe("ending", () => {
     expect(connection.end()).toBe(false);
   });
 
-  test("a_prompt_is_answered_once_and_goes_with_its_socket", () => {
+  test("a_prompt_is_answered_once", () => {
     socket().attached({ session: { status: "connecting" } });
     socket().control({ type: "prompt", id: 4, kind: "password", title: "", text: "", fields: [] });
     connection.answer(4, ["secret"]);
     expect(socket().frames("answer")).toEqual([{ type: "answer", id: 4, values: ["secret"] }]);
     expect(seen.prompts.map((prompt) => prompt?.id ?? null)).toEqual([4, null]);
+  });
+
+  test("a_prompt_stays_while_its_socket_is_lost_until_the_login_is_over", async () => {
+    socket().attached({ session: { status: "connecting" } });
+    socket().control({ type: "prompt", id: 4, kind: "password", title: "", text: "", fields: [] });
+    socket().onclose?.({ code: 1006 });
+    connection.answer(4, ["secret"]);
+    expect(seen.prompts.map((prompt) => prompt?.id ?? null)).toEqual([4]);
+    await pass(250);
+    socket().attached();
+    expect(seen.prompts.at(-1)).toBe(null);
   });
 
   test("frames_of_a_newer_gateway_and_nonsense_are_ignored", () => {

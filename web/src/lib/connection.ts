@@ -4,7 +4,7 @@ import { Away, isAnswer, isReport, isTyped } from "./away";
 import { InputBuffer } from "./input";
 import { Line } from "./line";
 import { parseServerFrame } from "./protocol";
-import type { ClientFrame, Control, ServerFrame } from "./protocol";
+import type { ClientFrame, Control, ServerFrame, Status } from "./protocol";
 import type { Phase, View } from "./view";
 import type { Environment } from "./world";
 
@@ -47,6 +47,12 @@ export class Connection {
 
   /** Whether a warning of idleness is shown. */
   #warned = false;
+
+  /** Whether the login is under way as far as this page knows: what is typed then while away may be meant for one of
+   *  its questions, and must not be run by the shell later. */
+  #login = false;
+  /** Whether the view was told, since the gateway was last there, that such input is dropped. */
+  #dropped = false;
 
   /** The gateway's current notice. */
   #notice: string | null = null;
@@ -127,7 +133,7 @@ export class Connection {
     // Dropped: it would belong to a turn that is over once this page has control again.
     if (this.phase.kind === "superseded") return true;
     if (this.isAway) {
-      const kept = isReport(bytes) || this.#away.push(bytes);
+      const kept = isReport(bytes) || (this.#login ? this.#drop() : this.#away.push(bytes));
       this.#view.waiting(this.#away.waiting(false));
       return kept;
     }
@@ -135,6 +141,12 @@ export class Connection {
     this.#flush();
     // A key behind a paste that the target does not take stays here: the gateway would not hear of it.
     if (this.#warned && isTyped(bytes)) this.stay();
+    return true;
+  }
+
+  #drop(): true {
+    if (!this.#dropped) this.#view.dropped();
+    this.#dropped = true;
     return true;
   }
 
@@ -232,7 +244,8 @@ export class Connection {
   /** Shows that the gateway stopped answering, or answers again; input is held back and shown meanwhile, as while
    *  away. */
   #unanswered(is: boolean): void {
-    const next = this.#typing ? "What you type is kept and sent once it is back." : "This page continues once it is back.";
+    const kept = this.#login ? "What you type is not kept." : "What you type is kept and sent once it is back.";
+    const next = this.#typing ? kept : "This page continues once it is back.";
     this.#view.notice(is ? `The gateway does not answer. ${next}` : this.#notice);
     if (is) this.#view.waiting(this.#away.waiting(false));
     else this.#settleAway();
@@ -242,6 +255,7 @@ export class Connection {
    *  easily undone. */
   #settleAway(): void {
     if (!this.#line.isAttached) return;
+    this.#dropped = false;
     if (this.#away.isLong) this.#view.waiting(this.#away.waiting(true));
     else this.release();
   }
@@ -256,11 +270,12 @@ export class Connection {
         this.#input.take(frame.input_offset);
         return this.#flush();
       case "prompt":
+        this.#login = true;
         return this.#view.prompt(frame);
       case "status":
         // `closed` has a frame of its own, which also says why.
         if (frame.status === "closed") return;
-        if (frame.status === "active") this.#view.prompt(null);
+        this.#stands(frame.status);
         return this.#line.changed(frame.status, frame.detail);
       case "idle_warning":
         this.#warned = frame.closes_in_ms !== null;
@@ -294,6 +309,12 @@ export class Connection {
     }
   }
 
+  /** Takes note of the session's status: once the login is over, no question of it stands. */
+  #stands(status: Status): void {
+    this.#login = status === "connecting";
+    if (!this.#login) this.#view.prompt(null);
+  }
+
   #attached(frame: Extract<ServerFrame, { type: "attached" }>): void {
     const fresh = this.#received === null;
     const drawn = frame.screen_bytes > 0;
@@ -304,6 +325,7 @@ export class Connection {
     if (this.#received !== null && frame.output_offset < this.#received && !drawn) this.#view.reset();
     if (fresh || drawn) this.#history = { end: frame.session.bytes_out, until: this.#env.now() + HISTORY_MS };
     this.#startAt(frame.output_offset, frame.screen_bytes);
+    this.#stands(frame.session.status);
     this.#line.attached(frame.session.status, frame.resumed);
     if (control !== undefined) this.#view.control(control);
     if (unsent > 0) this.#view.unsent(unsent);
@@ -376,7 +398,8 @@ export class Connection {
     }
   }
 
-  /** Resets everything that depended on the lost socket. */
+  /** Resets everything that depended on the lost socket. A question stays, with what is half typed into it: the next
+   *  socket brings the same one again, or the word that the login is over. */
   #lost(): void {
     this.#sockets += 1;
     this.#cancelAck?.();
@@ -387,7 +410,6 @@ export class Connection {
       this.#received = null;
       this.#view.reset();
     }
-    this.#view.prompt(null);
     this.#warned = false;
     this.#view.idle(null);
     this.#view.timeUp(null);

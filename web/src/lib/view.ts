@@ -11,6 +11,8 @@ export interface View {
   /** This many bytes of output are lost for good. */
   lost(bytes: number): void;
   phase(phase: Phase): void;
+  /** A question of the login, to be answered while attached; `null` once it is answered or the login is over. One that
+   *  stands while reconnecting comes again with the same id; one of a session that is over or elsewhere is void. */
   prompt(prompt: Prompt | null): void;
   /** The session closes in this many milliseconds for lack of input; `null` withdraws the warning. */
   idle(closesInMs: number | null): void;
@@ -30,6 +32,8 @@ export interface View {
   answer(answer: ControlAnswer | null): void;
   /** This many typed bytes were not delivered and never will be: another page has control, or had it meanwhile. */
   unsent(bytes: number): void;
+  /** What is typed while disconnected is dropped, not kept, since the login is under way. */
+  dropped(): void;
   /** The input typed while disconnected and not sent yet; `asked`: it waits for `release()` or `discard()`. */
   waiting(waiting: Waiting | null): void;
 }
