@@ -90,6 +90,18 @@ test.each([
   expect(await api.logout()).toMatchObject({ url: null, error: { status: logout } });
 });
 
+test.each([200, 201, 202])("a_page_of_a_proxys_with_%i_is_no_answer_to_anything", async (status) => {
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response("<h1>Welcome</h1>", { status })));
+  for (const call of [api.logout(), api.me(), api.endSession("s")]) await expect(call).rejects.toMatchObject({ status: 0 });
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response(null, { status })));
+  await expect(api.logout()).rejects.toMatchObject({ status: 0 });
+});
+
+test("a_sign_out_that_the_gateway_confirms_is_one", async () => {
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response(null, { status: 204 })));
+  expect(await api.logout()).toEqual({ url: null, error: null });
+});
+
 test.each([
   [502, 401],
   [503, 200],

@@ -88,8 +88,8 @@ export async function request<T>(method: string, path: string, body?: unknown): 
   }
   const response = await ask(path, init);
   if (!response.ok) throw await problem(path, response);
-  // Some answers (202, 204) carry no body, and a proxy's error page is not JSON.
-  return (await response.json().catch(() => null)) as T;
+  // Only a 204 has no body: a page of a proxy's is no answer, whatever its status.
+  return (response.status === 204 ? null : await response.json().catch(unanswered)) as T;
 }
 
 async function ask(path: string, init: RequestInit): Promise<Response> {
@@ -196,8 +196,7 @@ export const session = (id: string) => request<Session>("GET", `/sessions/${enco
 /** Looks a session up; rejects if the gateway does not answer, or if what answers in its place sends no JSON. */
 export async function lookup(id: string): Promise<Lookup> {
   try {
-    const found: Session | null = await session(id);
-    return found === null ? unanswered() : { found };
+    return { found: await session(id) };
   } catch (error) {
     if (!(error instanceof ApiError) || !error.isAnswer) throw error;
     return error.status === 404 ? "missing" : "unsaid";
