@@ -107,6 +107,26 @@ promise("a person whose link could not be made is added once, and has it at the 
   await row(admin, "ada").waitFor();
 });
 
+promise("a change that failed stays said as long as it is undone, whatever the list does", async (lab) => {
+  const gateway = await lab.demo();
+  const admin = await lab.desk(gateway);
+  await addAda(admin);
+  await admin.page.route("**/api/v1/users/ada", (route) => route.abort(), { times: 1 });
+  const listed = admin.page.waitForResponse("**/api/v1/users");
+  await row(admin, "ada").getByTestId("person-disable").click();
+  await admin.at("confirm-yes").click();
+  await listed;
+  const told = admin.at("change-problem");
+  assert.match(await told.innerText(), /does not answer/);
+  // Not a "Try again" that would only fetch the list.
+  assert.equal(await told.getByRole("button").count(), 0);
+  await admin.isAccessible();
+  await row(admin, "ada").getByTestId("person-disable").click();
+  await admin.at("confirm-yes").click();
+  await until("ada to be disabled", async () => (await row(admin, "ada").getAttribute("data-disabled")) === "true");
+  assert.equal(await told.count(), 0);
+});
+
 promise("a password is changed by its owner, and the other browser is signed out", async (lab) => {
   const gateway = await lab.demo();
   await addAda(await lab.desk(gateway));
