@@ -149,3 +149,80 @@ promise("a user who must have a second factor is led to it and nowhere else", as
   await ada.openPlayground();
   await ada.ask("echo mine", /^mine$/m);
 });
+
+/** Signs in as a new user who must turn a second factor on, up to the code that does. */
+async function enrols(lab) {
+  const gateway = await lab.demo({ "sign_in.require_totp": "[user]" });
+  await gateway.change("POST", "/users", { name: "ada", role: "user", grants: ["playground"], password: PASSWORD });
+  const ada = new Desk(await (await lab.browser()).open(gateway.origin));
+  await signIn(ada, "ada");
+  const began = Date.now();
+  await ada.at("totp-password").fill(PASSWORD);
+  await ada.at("totp-begin").click();
+  await ada.at("totp-code").fill(shown(await ada.at("totp-secret").inputValue(), began));
+  return ada;
+}
+
+promise("recovery codes stay until they were read, also where the page is left and looked at again", async (lab) => {
+  const ada = await enrols(lab);
+  await ada.at("totp-confirm").click();
+  await ada.at("recovery-codes").waitFor();
+  // The page has learnt that the factor is on once it asks for its targets.
+  const learnt = ada.page.waitForResponse("**/api/v1/targets");
+  await ada.page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+  await learnt;
+  assert.equal(await ada.at("recovery-codes").locator("li").count(), 10);
+  await ada.at("recovery-kept").click();
+  const id = await ada.openPlayground();
+
+  // Nor does an answer that is missing to the page's own question take anything down.
+  await ada.at("nav-account").click();
+  await ada.at("totp-remove").click();
+  await ada.at("totp-password").fill(PASSWORD);
+  await ada.page.route("**/api/v1/me", (route) => route.abort(), { times: 1 });
+  const asked = ada.page.waitForEvent("requestfailed");
+  await ada.at("totp-remove-yes").click();
+  await asked;
+  assert.equal(await ada.at(`tab-${id}`).count(), 1);
+  // It asks again by itself.
+  await ada.at("enrol").waitFor();
+});
+
+promise("whoever turned a second factor on and had no answer is told that it is on, and goes on", async (lab) => {
+  const ada = await enrols(lab);
+  await ada.page.route("**/api/v1/me/totp/confirm", (route) => route.fetch().then(() => route.abort()), { times: 1 });
+  await ada.at("totp-confirm").click();
+  await until("no answer", async () => (await ada.at("totp-problem").innerText()).includes("does not answer"));
+  await ada.at("totp-confirm").click();
+  assert.match(await ada.at("recovery-lost").innerText(), /is on/);
+  await ada.isAccessible();
+  await ada.at("recovery-kept").click();
+  await ada.openPlayground();
+});
+
+promise("whoever turned a second factor on in another tab goes on in this one", async (lab) => {
+  const ada = await enrols(lab);
+  const other = new Desk(await ada.page.context().newPage());
+  await other.page.goto(ada.page.url());
+  const began = Date.now();
+  await other.at("totp-password").fill(PASSWORD);
+  await other.at("totp-begin").click();
+  await other.at("totp-code").fill(shown(await other.at("totp-secret").inputValue(), began));
+  await other.at("totp-confirm").click();
+  await other.at("recovery-codes").waitFor();
+  await ada.page.bringToFront();
+  await ada.page.getByRole("button", { name: "Cancel" }).click();
+  await ada.at("enrol-continue").click();
+  await ada.at("target-playground").waitFor();
+});
+
+promise("a page that gets no answer when it is opened asks again by itself", async (lab) => {
+  const gateway = await lab.demo();
+  const browser = await lab.browser();
+  let asked = 0;
+  await browser.context.route("**/api/v1/me", (route) => ((asked += 1) <= 2 ? route.abort() : route.continue()));
+  const desk = await lab.follow(gateway, browser);
+  await desk.page.getByRole("heading", { name: "No answer from the gateway" }).waitFor();
+  await desk.at("target-playground").waitFor();
+  assert.equal(asked, 3);
+});
