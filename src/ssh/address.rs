@@ -23,7 +23,7 @@ const METADATA: &[&str] = &["169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", 
 
 /// Networks of this host, and of addresses that are no host at all. They are reached only if a rule allows a network
 /// within one of these, so that `0.0.0.0/0` means all other hosts. Any other address that this host has itself is reached
-/// only if a rule allows exactly this one.
+/// only if a rule allows exactly this one, or one of these networks too.
 const HERE: &[&str] = &["0.0.0.0/8", "127.0.0.0/8", "::/127", "224.0.0.0/4", "255.255.255.255/32", "ff00::/8"];
 
 impl AddressRule {
@@ -38,12 +38,14 @@ impl AddressRule {
     fn permits_where(&self, ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> bool {
         let ip = ip.to_canonical();
         let carried = carried(ip).map(IpAddr::V4);
-        self.permits_as_it_stands(ip, &is_own)
-            && carried.is_none_or(|carried| self.permits_as_it_stands(carried, &is_own))
+        let within_here = |network: &IpNet| special(HERE, network.addr()).is_some_and(|here| here.contains(network));
+        let is_closed = |ip| is_own(ip) && !self.allow.iter().any(within_here);
+        self.permits_as_it_stands(ip, &is_closed)
+            && carried.is_none_or(|carried| self.permits_as_it_stands(carried, &is_closed))
     }
 
-    fn permits_as_it_stands(&self, ip: IpAddr, is_own: impl Fn(IpAddr) -> bool) -> bool {
-        let special = || special(METADATA, ip).or(special(HERE, ip)).or_else(|| is_own(ip).then(|| IpNet::from(ip)));
+    fn permits_as_it_stands(&self, ip: IpAddr, is_closed: impl Fn(IpAddr) -> bool) -> bool {
+        let special = || special(METADATA, ip).or(special(HERE, ip)).or_else(|| is_closed(ip).then(|| IpNet::from(ip)));
         let allows =
             |network: &IpNet| network.contains(&ip) && special().is_none_or(|special| special.contains(network));
         !ip.is_unspecified() && self.allow.iter().any(allows) && !self.deny.iter().any(|network| network.contains(&ip))
@@ -309,9 +311,8 @@ mod tests {
     fn an_address_of_this_host_is_reached_by_a_network_of_its_own_only() {
         let is_own = |ip: IpAddr| ["10.0.0.5", "2001:db8::5"].iter().any(|own| own.parse() == Ok(ip));
         let permits = |rule: &AddressRule, ip: &str| rule.permits_where(ip.parse().unwrap(), is_own);
-        for networks in [&["0.0.0.0/0", "::/0"], &["10.0.0.0/8", "2001:db8::/32"], &["10.0.0.4/31", "2001:db8::4/127"]]
-        {
-            let rule = rule(networks, &[]);
+        for networks in [["0.0.0.0/0", "::/0"], ["10.0.0.0/8", "2001:db8::/32"], ["10.0.0.4/31", "2001:db8::4/127"]] {
+            let rule = rule(&networks, &[]);
             for ip in ["10.0.0.5", "2001:db8::5", "::ffff:10.0.0.5", "64:ff9b::10.0.0.5"] {
                 assert!(!permits(&rule, ip), "{ip} by {networks:?}");
             }
@@ -319,6 +320,10 @@ mod tests {
         }
         let named = rule(&["10.0.0.5/32", "2001:db8::5/128"], &[]);
         assert!(permits(&named, "10.0.0.5") && permits(&named, "2001:db8::5"));
+        assert!(
+            permits(&rule(&["127.0.0.0/8", "10.0.0.0/8"], &[]), "10.0.0.5"),
+            "who reaches loopback reaches this host"
+        );
         assert!(!permits(&rule(&["10.0.0.5/32"], &["10.0.0.0/8"]), "10.0.0.5"), "what is denied stays so");
     }
 
