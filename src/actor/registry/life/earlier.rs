@@ -10,7 +10,7 @@ use crate::{
         Seal,
         directory::{Finished, RecordingDir},
     },
-    store::{ListQuery, Position, RecordStore, StoreError, Write},
+    store::{ListQuery, OLDEST_FIRST, Position, RecordStore, StoreError, Write},
 };
 
 /// The detail of an orphan's close.
@@ -81,8 +81,12 @@ impl Earlier {
         Ok(sealed)
     }
 
-    async fn orphans(&self, store: &dyn RecordStore) -> Result<Vec<Record>, StoreError> {
-        store.open_of(self.node.clone(), self.epoch, None, self.batch).await
+    /// Returns a page of the sessions that it left open, from behind `after`, which becomes the place of the last one:
+    /// a row whose rank was kept when it was edited stays open, and would be found for ever.
+    async fn orphans(&self, store: &dyn RecordStore, after: &mut Option<Position>) -> Result<Vec<Record>, StoreError> {
+        let orphans = store.open_of(self.node.clone(), self.epoch, *after, self.batch).await?;
+        *after = orphans.last().map(|last| OLDEST_FIRST.position(last));
+        Ok(orphans)
     }
 }
 
@@ -119,9 +123,9 @@ pub(in crate::actor::registry) async fn recover(
     mut witnesses: Witnesses,
     ends: &Ends,
 ) -> Result<u64, StoreError> {
-    let mut closed = 0;
+    let (mut closed, mut after) = (0, None);
     loop {
-        let orphans = earlier.orphans(journal).await?;
+        let orphans = earlier.orphans(journal, &mut after).await?;
         if orphans.is_empty() {
             break;
         }
@@ -149,9 +153,9 @@ pub(super) async fn recover_records(
     mut witnesses: Witnesses,
     ends: &Ends,
 ) -> Result<u64, StoreError> {
-    let mut closed = 0;
+    let (mut closed, mut after) = (0, None);
     loop {
-        let orphans = earlier.orphans(records).await?;
+        let orphans = earlier.orphans(records, &mut after).await?;
         if orphans.is_empty() {
             return Ok(closed);
         }

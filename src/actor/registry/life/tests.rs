@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use sqlx::{AssertSqlSafe, ConnectOptions, sqlite::SqliteConnectOptions};
+use tokio::time::timeout;
+
 use super::*;
 use crate::{
     actor::{audit::Audit, observe::Observations, registry::ends::Ends},
@@ -57,6 +60,51 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
     assert_eq!(lost(&seen), 1);
     let history = journal.history(active.id).await.unwrap();
     assert_eq!(history.iter().filter(|passed| passed.status == Status::Closed).count(), 1);
+}
+
+/// Such a row keeps the rank that it had, so no write changes it.
+#[actix_rt::test]
+async fn a_row_that_no_close_changes_holds_up_no_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async |name| SqliteStore::open(&folder.path().join(name)).await.unwrap();
+    let edit = async |name, rank: &str, id: SessionId| {
+        let options = SqliteConnectOptions::new().filename(folder.path().join(name));
+        let sql = format!(
+            "UPDATE session_records SET status = 'active', end_reason = NULL, end_time = NULL, detected_at = NULL, \
+             rank_key = {rank} WHERE session_id = '{id}'"
+        );
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut options.connect().await.unwrap()).await.unwrap();
+    };
+    let (journal, records) = (open("journal.db").await, open("records.db").await);
+    let recording_dir = RecordingDir::new(Path::new(""), None);
+    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), alone: false, batch: 1, recording_dir };
+    let left = |n: i64, status| {
+        let (start_time, born) = (UtcMicros(n * 1_000_000), born(Epoch(1), earlier.node.clone()));
+        Record { id: SessionId::new(start_time, [7; 10]), version: 2, status, start_time, ..born }
+    };
+    let mut closed = left(1, Status::Active);
+    closed.close(EndReason::Exited, closed.start_time, closed.start_time);
+    let orphan = left(2, Status::Active);
+    let (_seen, ends) = ends();
+    let within = Duration::from_secs(20);
+
+    // The records have an edited row, the journal its end.
+    journal.apply(told(&closed)).await.unwrap();
+    records.apply([told(&closed), told(&orphan)].concat()).await.unwrap();
+    edit("records.db", "rank_key", closed.id).await;
+    let recovery = recover_records(&records, &journal, &earlier, Witnesses::default(), &ends);
+    timeout(within, recovery).await.expect("each row is looked at once").unwrap();
+    assert!(!records.get(closed.id).await.unwrap().unwrap().is_closed(), "a sweep tells of it");
+    assert!(records.get(orphan.id).await.unwrap().unwrap().is_closed(), "what comes behind it is closed");
+
+    // The journal has an edited row.
+    let orphan = left(3, Status::Active);
+    journal.apply(told(&orphan)).await.unwrap();
+    edit("journal.db", "9007199254740991", closed.id).await;
+    let recovery = recover(&journal, &earlier, Witnesses::default(), &ends);
+    timeout(within, recovery).await.expect("each row is looked at once").unwrap();
+    assert!(!journal.get(closed.id).await.unwrap().unwrap().is_closed());
+    assert!(journal.get(orphan.id).await.unwrap().unwrap().is_closed());
 }
 
 #[actix_rt::test]
