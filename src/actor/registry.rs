@@ -169,14 +169,14 @@ impl RegistryActor {
             capacity: 2 * settings.max_sessions as usize + SPARE_CAPACITY,
             // Set per store, in its sink.
             slow: Duration::MAX,
+            // Only the journal has what the records lack; nothing has what the journal lacks.
+            history: usize::MAX,
         };
+        let ahead = Limits { capacity: settings.records_ahead, history: Write::LONGEST, ..limits };
         let sink = |name, limits| Sink::new(name, limits, observations.clone());
         Self {
             journal: sink(stores.journal_name(), limits),
-            records: stores
-                .records
-                .as_ref()
-                .map(|_| Records::new(sink(RECORDS, Limits { capacity: settings.records_ahead, ..limits }))),
+            records: stores.records.as_ref().map(|_| Records::new(sink(RECORDS, ahead))),
             view: View::new(sink(LIVE, limits), marks),
             retirement: Retirement::new(&settings),
             sequence: settings.incarnation.first_place(),

@@ -33,11 +33,18 @@ pub struct Limits {
     pub capacity: usize,
     /// The duration of a batch above which the next one is halved.
     pub slow: Duration,
+    /// Most transitions of one session that are kept. Of a session with more only the record is: its history is to be
+    /// read where else it is kept.
+    pub history: usize,
 }
 
 /// The share, one in this many, that is reserved for each lower class: of the writes and of the closes of every batch.
 /// Where there are fewer than that, one batch in this many is reserved for the lower classes, for each in turn.
 const SHARE: usize = 8;
+
+/// A batch takes no further write once it has this many transitions, so that it stays short however much happened to its
+/// sessions. The share of a lower class of these counts apart: it leaves the classes above it their room.
+const TRANSITIONS: usize = 2_000;
 
 /// A batch grows by this share of its limit after every success: additive increase, multiplicative decrease (Chiu and
 /// Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance", 1989).
@@ -72,6 +79,8 @@ pub struct Ledger {
 #[derive(Debug)]
 struct Waiting {
     write: Write,
+    /// Whether its transitions were more than are kept, so that it has none.
+    cut: bool,
     priority: Priority,
     since: Instant,
 }
@@ -89,8 +98,10 @@ struct BatchBuilder {
     batch: Vec<Waiting>,
     /// The number of closes among them.
     closes: usize,
+    /// The transitions that it may still take; the last write may have more.
+    transitions: usize,
     /// By priority, the closes that found no room so far: those that find none return to their places in the queue.
-    held: [Vec<SessionId>; CLASSES],
+    held: [VecDeque<SessionId>; CLASSES],
 }
 
 /// The end of the queue of its priority at which a write is added.
@@ -134,7 +145,7 @@ impl Ledger {
         if !joins && self.waiting.len() >= self.limits.capacity {
             return Err(Full);
         }
-        self.put(Waiting { write, priority, since: now }, End::Back);
+        self.put(Waiting { write, cut: false, priority, since: now }, End::Back);
         Ok(())
     }
 
@@ -142,10 +153,13 @@ impl Ledger {
     /// queue of its priority keeps its place there.
     fn put(&mut self, new: Waiting, end: End) {
         let id = new.write.record.id;
-        let (stood, waiting) = match self.waiting.remove(&id) {
+        let (stood, mut waiting) = match self.waiting.remove(&id) {
             Some(known) => (Some(known.priority), join(known, new)),
             None => (None, new),
         };
+        if waiting.cut || waiting.write.transitions.len() > self.limits.history {
+            (waiting.cut, waiting.write.transitions) = (true, Vec::new());
+        }
         let priority = waiting.priority;
         self.waiting.insert(id, waiting);
         if let Some(queue) = self.order.get_mut(priority as usize).filter(|_| stood != Some(priority)) {
@@ -173,14 +187,16 @@ impl Ledger {
             return None;
         }
         let (batch, held) = (Vec::new(), Default::default());
-        let mut building = BatchBuilder { limit: self.batch, batch, closes: 0, held };
+        let mut building = BatchBuilder { limit: self.batch, batch, closes: 0, transitions: 0, held };
         // First the share of every lower class, then the classes in order. The shares leave room for closes of class
         // `Kill`.
         let shared = self.shared_closes();
         for priority in Priority::ALL.into_iter().skip(1) {
             let closes = building.closes + self.share(priority, shared);
+            building.transitions = TRANSITIONS / SHARE;
             self.take(&mut building, priority, self.share(priority, self.batch), closes);
         }
+        building.transitions = TRANSITIONS;
         for priority in Priority::ALL {
             self.take(&mut building, priority, self.batch, self.limits.closes);
         }
@@ -218,20 +234,18 @@ impl Ledger {
         let class = priority as usize;
         let (Some(queue), Some(held)) = (self.order.get_mut(class), building.held.get_mut(class)) else { return };
         let end = building.limit.min(building.batch.len() + share);
-        let room = end.saturating_sub(building.batch.len()).min(closes.saturating_sub(building.closes));
-        for waiting in held.drain(..room.min(held.len())).filter_map(|id| self.waiting.remove(&id)) {
-            building.closes += 1;
-            building.batch.push(waiting);
-        }
-        while building.batch.len() < end {
-            let Some(id) = queue.pop_front() else { return };
+        while building.batch.len() < end && building.transitions > 0 {
+            let left = if building.closes < closes { held.pop_front() } else { None };
+            let Some(id) = left.or_else(|| queue.pop_front()) else { return };
             let Some(waiting) = self.waiting.get(&id).filter(|waiting| waiting.priority == priority) else { continue };
             let close = waiting.write.record.is_closed();
             if close && building.closes >= closes {
-                held.push(id);
+                held.push_back(id);
                 continue;
             }
             building.closes += usize::from(close);
+            let transitions = if waiting.cut { TRANSITIONS } else { waiting.write.transitions.len() };
+            building.transitions = building.transitions.saturating_sub(transitions);
             building.batch.extend(self.waiting.remove(&id));
         }
     }
@@ -252,11 +266,13 @@ impl Ledger {
         batch.into_iter().map(|waiting| waiting.write).collect()
     }
 
-    /// Notes that the store failed: puts the batch in flight back in front and hands out nothing during a pause, which
-    /// is returned. `jitter`, in 0 … 1, is the position of the pause in its range.
+    /// Notes that the store failed: puts the batch in flight back in front, halves the next one, which may have been too
+    /// large for the store, and hands out nothing during a pause, which is returned. `jitter`, in 0 … 1, is the position
+    /// of the pause in its range.
     pub fn nack(&mut self, now: Instant, jitter: f64) -> Duration {
         self.recall();
         self.failures = self.failures.saturating_add(1);
+        self.batch = (self.batch / 2).max(1);
         let limit = BACKOFF.0.saturating_mul(1 << (self.failures - 1).min(10)).min(BACKOFF.1);
         let pause = limit.mul_f64(jitter.clamp(LEAST_PAUSE, 1.0));
         self.blocked_until = Some(now + pause);
@@ -289,6 +305,12 @@ impl Ledger {
     /// Ends the pause, since the store gave a sign of life.
     pub fn wake(&mut self) {
         self.blocked_until = None;
+    }
+
+    /// Returns the sessions of the batch in flight whose transitions are not in it, as they are too many.
+    pub fn without_history(&self) -> Vec<SessionId> {
+        let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch);
+        in_flight.filter(|waiting| waiting.cut).map(|waiting| waiting.write.record.id).collect()
     }
 
     /// Returns the newest record of a session that the store has not taken.
@@ -363,7 +385,7 @@ fn join(known: Waiting, new: Waiting) -> Waiting {
     transitions.dedup_by_key(|transition| transition.rank);
     let write = Write { record: known.write.record.join(new.write.record), transitions };
     let (priority, since) = (known.priority.min(new.priority), known.since.min(new.since));
-    Waiting { write, priority, since }
+    Waiting { write, cut: known.cut || new.cut, priority, since }
 }
 
 #[cfg(test)]

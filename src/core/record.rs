@@ -248,6 +248,12 @@ pub struct Write {
     pub transitions: Vec<Transition>,
 }
 
+impl Write {
+    /// Most transitions of one session that wait in memory to be told to another store: more than come in an ordinary
+    /// outage, and few enough that 20,000 sessions with as many have room. A journal gives more out a part at a time.
+    pub const LONGEST: usize = 50;
+}
+
 impl Transition {
     /// Returns the version it led to.
     pub fn version(&self) -> u64 {

@@ -21,6 +21,8 @@ pub(crate) mod conformance;
 /// Random stored data, read by the parsers of rows and hashes.
 #[cfg(test)]
 mod fuzz;
+/// Histories that are too long for one write.
+pub mod history;
 /// Queries of listings, their order, and their pages.
 mod listing;
 /// The live view in this process's memory.
@@ -54,10 +56,10 @@ pub const IDS_PER_QUERY: usize = 50;
 
 /// The durable store of records. Implementations are handles: cheap to clone, usable from any thread.
 pub trait RecordStore: Send + Sync + 'static {
-    /// Makes a batch durable in one transaction: each record replaces the stored one only where its rank is higher (the
-    /// fields fixed at birth, id, owner, user, target, address and start, may stay as first written), each transition
-    /// is added once. `Ok` means that the batch survives a power cut. After an error the caller may always repeat the
-    /// whole batch.
+    /// Makes a batch durable in one transaction, except that of very many transitions the first may come before it: each
+    /// record replaces the stored one only where its rank is higher (the fields fixed at birth, id, owner, user, target,
+    /// address and start, may stay as first written), each transition is added once. `Ok` means that the batch survives
+    /// a power cut. After an error the caller may always repeat the whole batch.
     fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Starts the next epoch of `node` for `incarnation`: durably takes the one above both `after` and the newest one
@@ -189,8 +191,17 @@ pub trait SharedRecords: RecordStore {
 /// it.
 pub trait Journal: RecordStore {
     /// Returns what the records may lack: at most `limit` sessions, by id, from behind `after`, each with its newest
-    /// record and every transition that was not settled.
+    /// record and the transitions that were not settled; where these are more than [`Write::LONGEST`], with the first of
+    /// them, one more than that.
     fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>>;
+
+    /// Returns at most `limit` transitions of one session, by version, from behind the one of this version and rank.
+    fn history_page(
+        &self,
+        id: SessionId,
+        after: Option<(u64, u64)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>>;
 
     /// Removes from the outbox the sessions that the records have at this rank; newer ones stay.
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -283,6 +283,15 @@ impl Journal for Down {
         down()
     }
 
+    fn history_page(
+        &self,
+        _: SessionId,
+        _: Option<(u64, u64)>,
+        _: u32,
+    ) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        down()
+    }
+
     fn outbox_remove(&self, _: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
         down()
     }

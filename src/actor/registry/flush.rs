@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Announcement, EVENT_BACKLOG, Opening, RegistryActor,
-    outbox::Records,
+    outbox::{Records, write_records},
     sink::{Outcome, Sink},
 };
 use crate::{
@@ -82,7 +82,8 @@ impl RegistryActor {
         if let (Some(Records { sink, .. }), Some(records)) = (&mut self.records, self.stores.records.clone())
             && let Some(batch) = sink.ledger.poll_batch(now)
         {
-            self.fly(Store::Records, async move { records.apply(batch).await }, ctx);
+            let (cut, journal) = (sink.ledger.without_history(), self.stores.journal.clone());
+            self.fly(Store::Records, write_records(journal, records, batch, cut), ctx);
         }
         if let Some(batch) = self.view.sink.ledger.poll_batch(now) {
             let (live, batch) = (self.stores.live.clone(), batch.into_iter().map(|write| write.record).collect());

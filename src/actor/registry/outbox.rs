@@ -1,7 +1,7 @@
 //! Writes that the records still lack and that find no room in memory: they are in the journal's outbox and are read
 //! back from there. Knows no store but the journal.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
@@ -9,7 +9,7 @@ use super::{RegistryActor, sink::Sink};
 use crate::{
     actor::clock,
     core::{ledger::Priority, record::SessionId},
-    store::{StoreError, Write},
+    store::{Journal, SharedRecords, StoreError, Write, history::tell_history},
 };
 
 /// Sessions read back from the outbox at a time.
@@ -32,6 +32,19 @@ enum Spilled {
     Unread { after: Option<SessionId> },
     /// A page is being read. `again`: a write spilled meanwhile that may not be among the following rows.
     Reading { again: bool },
+}
+
+/// Writes a batch to the records; first, from the journal, the histories of its sessions that were `cut`.
+pub(super) async fn write_records(
+    journal: Arc<dyn Journal>,
+    records: Arc<dyn SharedRecords>,
+    batch: Vec<Write>,
+    cut: Vec<SessionId>,
+) -> Result<(), StoreError> {
+    for Write { record, .. } in batch.iter().filter(|write| cut.contains(&write.record.id)) {
+        tell_history(journal.as_ref(), records.as_ref(), record).await?;
+    }
+    records.apply(batch).await
 }
 
 impl Records {

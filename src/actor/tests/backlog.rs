@@ -141,6 +141,32 @@ async fn what_the_outbox_gives_back_has_the_place_of_its_ending() {
     assert!(place(remote, before, id).is_some_and(|nth| nth <= 1), "{:?}", place(remote, before, id));
 }
 
+/// However much happened to a session while the records were away, they get all of it.
+#[actix_rt::test]
+async fn a_history_too_long_to_wait_in_memory_comes_from_the_journal() {
+    let house = House::roomy().await;
+    let (journal, remote) = (&house.records, house.remote.as_ref().unwrap());
+    let open = house.open().await;
+    eventually(async || journal.store.outbox_len().await.unwrap() == 0).await;
+    let like = ending(&house.find(open).await, EndReason::Exited, 0).record;
+    let held = remote.gate.acquire().await.unwrap();
+    // More than one part of a history, and its last.
+    for version in 1..=2_100 {
+        let closed = version == 2_100;
+        let (status, end_reason) = if closed { (Status::Closed, like.end_reason) } else { (Status::Active, None) };
+        let [end_time, detected_at] = [like.end_time, like.detected_at].map(|at| at.filter(|_| closed));
+        let record = Record { version, status, end_reason, end_time, detected_at, ..like.clone() };
+        let transitions = vec![record.transition(like.start_time, format!("change {version}"))];
+        tell(&house, Write { record, transitions }).await;
+    }
+    eventually(async || is_closed(journal, like.id).await && depth(&house, "journal").await == 0).await;
+    drop(held);
+    eventually(async || journal.store.outbox_len().await.unwrap() == 0).await;
+    assert!(is_closed(remote, like.id).await);
+    let told = remote.store.history(like.id).await.unwrap();
+    assert_eq!((told.len(), told), (2_100, journal.store.history(like.id).await.unwrap()));
+}
+
 #[actix_rt::test]
 async fn a_list_says_that_the_journal_lags_however_short_its_last_commit_is() {
     let house = House::with_records().await;

@@ -172,6 +172,14 @@ impl Journal for Gated {
     fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
         self.store.outbox_page(after, limit)
     }
+    fn history_page(
+        &self,
+        id: SessionId,
+        after: Option<(u64, u64)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        self.store.history_page(id, after, limit)
+    }
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.outbox_remove(settled)
     }

@@ -7,10 +7,14 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::*;
 use crate::core::record::{EndReason, Record, Status, UtcMicros, fixture};
 
+/// How large a batch and a write get.
+#[cfg(test)]
+mod bounds;
+
 const MILLI: Duration = Duration::from_millis(1);
 
 fn limits() -> Limits {
-    Limits { batch: 16, closes: 4, linger: 50 * MILLI, capacity: 1_000, slow: 100 * MILLI }
+    Limits { batch: 16, closes: 4, linger: 50 * MILLI, capacity: 1_000, slow: 100 * MILLI, history: usize::MAX }
 }
 
 fn record(n: u16, version: u64, status: Status) -> Record {

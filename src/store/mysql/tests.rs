@@ -84,6 +84,26 @@ async fn a_value_too_long_for_its_column_is_rejected_and_nothing_of_its_batch_st
 }
 
 #[tokio::test]
+async fn a_long_history_is_written_in_transactions_of_its_own_before_its_record() {
+    if !is_here() {
+        return;
+    }
+    let (store, _keep) = fresh().await;
+    let step = |version| record(1, version, Authority::Observed, Status::Active).transition(UtcMicros(1), "a".into());
+    let transitions: Vec<Transition> = (1..).take(2 * TRANSITIONS + 1).map(step).collect();
+    let Write { record, .. } = active(1, 9_000);
+    let long = Write { record: Record { username: "u".repeat(256), ..record.clone() }, transitions };
+    // Its record is not accepted, so the last transaction leaves nothing.
+    assert!(matches!(store.apply(vec![long.clone()]).await, Err(StoreError::Rejected(_))));
+    assert_eq!(store.get(record.id).await.unwrap(), None);
+    assert_eq!(store.history(record.id).await.unwrap(), long.transitions[..=TRANSITIONS]);
+    let mended = Write { record, ..long };
+    store.apply(vec![mended.clone()]).await.unwrap();
+    assert_eq!(store.history(mended.record.id).await.unwrap(), mended.transitions);
+    assert_eq!(store.get(mended.record.id).await.unwrap(), Some(mended.record));
+}
+
+#[tokio::test]
 async fn listings_that_take_every_connection_hold_up_no_right() {
     if !is_here() {
         return;

@@ -29,9 +29,15 @@ pub(super) const NOTE_EVERYTHING: &str = "INSERT INTO outbox (session_id, rank_k
     SELECT session_id, rank_key, 0 FROM session_records WHERE true \
     ON CONFLICT (session_id) DO UPDATE SET rank_key = max(rank_key, excluded.rank_key), first_event = 0";
 
+/// Of each session no more than the first, however many there are.
 pub(super) const PENDING_EVENTS: &str = "SELECT e.session_id, e.rank_key, e.at, e.status, e.end_reason, e.detail \
-    FROM outbox o CROSS JOIN session_events e ON e.session_id = o.session_id AND e.event_id >= o.first_event \
+    FROM outbox o CROSS JOIN session_events e ON e.event_id IN (SELECT pending.event_id FROM session_events pending \
+        WHERE pending.session_id = o.session_id AND pending.event_id >= o.first_event \
+        ORDER BY pending.version, pending.rank_key LIMIT ?3) \
     WHERE o.session_id >= ?1 AND o.session_id <= ?2 ORDER BY e.session_id, e.version, e.rank_key";
+
+pub(super) const HISTORY_PAGE: &str = "SELECT session_id, rank_key, at, status, end_reason, detail FROM session_events \
+    WHERE session_id = ?1 AND (version, rank_key) > (?2, ?3) ORDER BY version, rank_key LIMIT ?4";
 
 /// Sessions that are closed otherwise than their history says. Row and event are written in one transaction.
 pub(super) const ENDED_OTHERWISE: &str = "SELECT r.session_id FROM session_records r WHERE r.status = 'closed' \
@@ -205,6 +211,7 @@ async fn read_outbox(readers: &SqlitePool, after: Option<SessionId>, limit: u32)
     let records = found.iter().map(rows::record).collect::<Result<Vec<Record>, _>>()?;
     let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(Vec::new()) };
     let events = sqlx::query(PENDING_EVENTS).bind(first.id.to_string()).bind(last.id.to_string());
+    let events = events.bind(Write::LONGEST as i64 + 1);
     let mut histories: BTreeMap<SessionId, Vec<Transition>> = BTreeMap::new();
     for row in events.fetch_all(readers).await.map_err(failed)? {
         let transition = rows::transition(&row)?;
@@ -214,6 +221,14 @@ async fn read_outbox(readers: &SqlitePool, after: Option<SessionId>, limit: u32)
     Ok(records.into_iter().map(of).collect())
 }
 
+/// Reads in a task of its own: a registry that stops drops its question after its runtime has ended, and a connection
+/// that is given back there panics.
+fn apart<T: Send + 'static>(
+    reading: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+) -> BoxFuture<'static, Result<T, StoreError>> {
+    Box::pin(async move { tokio::spawn(reading).await.map_err(|error| StoreError::Unavailable(error.to_string()))? })
+}
+
 impl Journal for SqliteStore {
     fn has_room_for_opens(&self) -> bool {
         self.has_room_for_opens()
@@ -221,12 +236,21 @@ impl Journal for SqliteStore {
 
     fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
         let readers = self.readers.clone();
-        // A task of its own: a registry that stops drops its question after its runtime has ended, and a connection that
-        // is given back there panics.
-        let reading = async move { read_outbox(&readers, after, limit).await };
-        Box::pin(
-            async move { tokio::spawn(reading).await.map_err(|error| StoreError::Unavailable(error.to_string()))? },
-        )
+        apart(async move { read_outbox(&readers, after, limit).await })
+    }
+
+    fn history_page(
+        &self,
+        id: SessionId,
+        after: Option<(u64, u64)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        let (readers, (version, rank)) = (self.readers.clone(), after.unwrap_or_default());
+        apart(async move {
+            let page = sqlx::query(HISTORY_PAGE).bind(id.to_string()).bind(rows::integer(version));
+            let page = page.bind(rows::integer(rank)).bind(i64::from(limit));
+            page.fetch_all(&readers).await.map_err(failed)?.iter().map(rows::transition).collect()
+        })
     }
 
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     core::record::{Authority, EndReason, Record, SessionId, Transition, UtcMicros},
     recording::directory::{Finished, RecordingDir},
-    store::{Journal, RecordStore, StoreError, Write},
+    store::{Journal, RecordStore, StoreError, Write, history::tell_history},
     tool::progress::Progress,
 };
 
@@ -124,6 +124,9 @@ async fn drain(
             return Ok(told);
         }
         let settled: Vec<_> = writes.iter().map(|write| (write.record.id, write.record.rank())).collect();
+        for Write { record, .. } in writes.iter().filter(|write| write.transitions.len() > Write::LONGEST) {
+            tell_history(view.journal, records, record).await?;
+        }
         told += write(records, writes).await?;
         view.journal.outbox_remove(settled.clone()).await?;
         progress.advance(settled.len() as u64);
@@ -225,6 +228,25 @@ mod tests {
             assert_eq!(records.history(session).await.unwrap(), history);
             assert!(records.get(session).await.unwrap().unwrap().is_closed());
         }
+    }
+
+    #[tokio::test]
+    async fn a_history_longer_than_the_outbox_gives_at_once_reaches_the_records_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = async |name: &str| SqliteStore::open(&folder.path().join(name)).await.unwrap();
+        let (journal, records) = (open("journal.db").await.keep_outbox().await.unwrap(), open("records.db").await);
+        journal.apply((1..=60).map(|version| change(1, version, Status::Active)).collect()).await.unwrap();
+        let end = change(1, 61, Status::Closed);
+        journal.apply(vec![end.clone()]).await.unwrap();
+        let node = NodeId("node-a".into());
+        let view =
+            View { node: &node, journal: &journal, records: Some(&records), live: None, running: false, retired: None };
+        let mut progress = Progress::new("mend", 0, || Duration::ZERO);
+        assert_eq!(drain(&view, &records, 50, &mut progress).await.unwrap(), 1);
+        assert_eq!(records.get(end.record.id).await.unwrap().unwrap(), end.record);
+        let history = records.history(end.record.id).await.unwrap();
+        assert_eq!((history.len(), history), (61, journal.history(end.record.id).await.unwrap()));
+        assert_eq!(journal.outbox_len().await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -217,6 +217,15 @@ impl Journal for Remote {
         self.ask(move |table| Ok(table.outbox_page(after, limit)))
     }
 
+    fn history_page(
+        &self,
+        id: SessionId,
+        after: Option<(u64, u64)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        self.ask(move |table| Ok(table.history_page(id, after, limit)))
+    }
+
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.ask(move |table| {
             table.outbox_remove(&settled);

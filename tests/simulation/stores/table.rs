@@ -313,9 +313,16 @@ impl Table {
             let mut transitions: Vec<Transition> =
                 unsettled.filter(|transition| transition.id == *id).cloned().collect();
             transitions.sort_by_key(|transition| (transition.version(), transition.rank));
+            transitions.truncate(Write::LONGEST + 1);
             Some(Write { record: self.records.get(id)?.clone(), transitions })
         })
         .collect()
+    }
+
+    /// Returns a page of the transitions of one session.
+    pub fn history_page(&self, id: SessionId, after: Option<(u64, u64)>, limit: u32) -> Vec<Transition> {
+        let later = |told: &&Transition| after.is_none_or(|after| (told.version(), told.rank) > after);
+        self.history(id).iter().filter(later).take(limit as usize).cloned().collect()
     }
 
     /// Removes settled writes from the outbox.

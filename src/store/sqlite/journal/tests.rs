@@ -59,6 +59,27 @@ async fn the_outbox_keeps_what_the_records_may_not_have() {
 }
 
 #[tokio::test]
+async fn a_long_history_comes_a_part_at_a_time() {
+    let (store, _folder) = journal().await;
+    let all: Vec<Write> = (1..=60).map(|version| change(1, version, Status::Active)).collect();
+    let (id, other) = (all[0].record.id, change(2, 1, Status::Active));
+    store.apply([all.clone(), vec![other.clone()]].concat()).await.unwrap();
+    let told: Vec<Transition> = all.iter().flat_map(|write| write.transitions.clone()).collect();
+    let first = told[..=Write::LONGEST].to_vec();
+    let long = Write { record: all[59].record.clone(), transitions: first };
+    assert_eq!(store.outbox_page(None, 10).await.unwrap(), [long, other], "one more than would be whole");
+    let (mut parts, mut after) = (Vec::new(), None);
+    loop {
+        let part = store.history_page(id, after, 25).await.unwrap();
+        let Some(last) = part.last() else { break };
+        after = Some((last.version(), last.rank));
+        parts.push(part);
+    }
+    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [25, 25, 10]);
+    assert_eq!(parts.concat(), told);
+}
+
+#[tokio::test]
 async fn what_an_epoch_that_is_over_still_tells_leaves_nothing_behind() {
     let (store, _folder) = journal().await;
     let start = Incarnation::new([1; 16]);

@@ -13,8 +13,9 @@ use crate::{
 };
 
 /// Statements of this store alone that look up some rows.
-const LOOK_UP: [&str; 9] = [
+const LOOK_UP: [&str; 10] = [
     journal::PENDING_EVENTS,
+    journal::HISTORY_PAGE,
     journal::ENDED_OTHERWISE,
     sharing::TAKE,
     sign_ins::FORGET,
