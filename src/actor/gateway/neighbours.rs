@@ -23,6 +23,10 @@ use crate::{
 /// Time another node has to end a session: its link to the target may take a while to close.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 
+/// Time after which an end that was asked for through the live view and is not confirmed is asked for through the records
+/// too: its node may be cut off from the view alone. It looks there once a second.
+const RECORDS_AFTER: Duration = Duration::from_secs(1);
+
 /// Interval at which the end is checked for.
 const CONFIRM_EVERY: Duration = Duration::from_millis(20);
 
@@ -99,26 +103,40 @@ impl Gateway {
         else {
             return Ok(Ended::NotOpen);
         };
-        self.ask_to_end(&node, Command { session: id, reason, detail }).await.map_err(unreadable)?;
+        let command = Command { session: id, reason, detail };
+        let by_view = self.stores.live.send_command(node.clone(), command.clone()).await;
+        if let Err(error) = &by_view {
+            tracing::debug!(%node, %error, "the live view carries no command; the records do");
+            self.ask_through_records(&node, command.clone()).await.map_err(unreadable)?;
+        }
         let closed = async {
             while !self.is_closed_there(&node, id).await {
                 tokio::time::sleep(CONFIRM_EVERY).await;
             }
         };
-        match tokio::time::timeout(CONFIRM_WITHIN, closed).await {
+        // Beside the confirmation, which may come while the records do not answer. Whoever gets both ends it once.
+        let asking_again = async {
+            tokio::time::sleep(RECORDS_AFTER).await;
+            if by_view.is_ok()
+                && let Err(error) = self.ask_through_records(&node, command).await
+            {
+                tracing::debug!(%node, %error, "the records carry no command either");
+            }
+            std::future::pending::<()>().await;
+        };
+        let confirmed = async {
+            tokio::select! { () = closed => {} () = asking_again => {} }
+        };
+        match tokio::time::timeout(CONFIRM_WITHIN, confirmed).await {
             Ok(()) => Ok(Ended::There),
             Err(_) => Err(GatewayError::Unconfirmed { node }),
         }
     }
 
-    /// Sends the command through the live view, which is quick, or through the records if the view is down.
-    async fn ask_to_end(&self, node: &NodeId, command: Command) -> Result<(), StoreError> {
-        match (self.stores.live.send_command(node.clone(), command.clone()).await, &self.stores.records) {
-            (Err(error), Some(records)) => {
-                tracing::debug!(%node, %error, "the live view carries no command; the records do");
-                records.send_command(node.clone(), command, clock::utc()).await
-            }
-            (sent, _) => sent,
+    async fn ask_through_records(&self, node: &NodeId, command: Command) -> Result<(), StoreError> {
+        match &self.stores.records {
+            Some(records) => records.send_command(node.clone(), command, clock::utc()).await,
+            None => Err(StoreError::Refused("no other node reads these records".into())),
         }
     }
 

@@ -203,6 +203,8 @@ pub struct Counted {
     pub most_closes: AtomicUsize,
     /// Whether full reads fail.
     pub unreadable: AtomicBool,
+    /// Whether it accepts commands; they reach no node.
+    pub swallows: AtomicBool,
     /// Holds full reads back for as long as a test has it.
     pub held: tokio::sync::Mutex<()>,
 }
@@ -256,5 +258,11 @@ impl LiveStore for Counted {
     }
     fn is_closed(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.view.is_closed(node, id)
+    }
+    fn send_command(&self, node: NodeId, command: Command) -> BoxFuture<'_, Result<(), StoreError>> {
+        if self.swallows.load(Ordering::Relaxed) {
+            return async { Ok(()) }.boxed();
+        }
+        LiveStore::send_command(&self.view, node, command)
     }
 }

@@ -321,3 +321,20 @@ async fn an_end_that_its_node_could_not_tell_the_records_is_an_end() {
     let (ended, ()) = tokio::join!(end, node_there);
     assert!(matches!(ended, Ok(Ended::There)), "{ended:?}");
 }
+
+#[actix_rt::test]
+async fn an_end_that_the_live_view_does_not_bring_to_its_node_goes_through_the_records_once() {
+    let house = House::with_records().await;
+    let open = there(1, 2, Status::Active);
+    let (id, node, remote) = (open.id, open.node.clone(), house.remote.clone().unwrap());
+    record(&house, [open]).await;
+    house.live.swallows.store(true, Ordering::Relaxed);
+    let node_there = async {
+        eventually(async || !remote.store.take_commands(node.clone()).await.unwrap().is_empty()).await;
+        record(&house, [there(1, 3, Status::Closed)]).await;
+    };
+    let end = house.gateway.end(id, EndReason::Terminated, "ended by a test".into());
+    let (ended, ()) = tokio::join!(end, node_there);
+    assert!(matches!(ended, Ok(Ended::There)), "{ended:?}");
+    assert_eq!(remote.store.take_commands(node).await.unwrap(), []);
+}

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::within;
-use crate::site;
+use crate::{
+    site,
+    support::{gateway::Gateway, redis::Redis},
+};
 
 #[test]
 fn a_session_is_ended_on_whichever_node_serves_it() {
@@ -53,6 +56,21 @@ fn without_the_records_redis_carries_the_wish() {
     let answer = one.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
     assert_eq!((answer.status, &answer.json()["end_reason"]), (202, &json!("terminated")), "{}", answer.text());
     assert_eq!(page.closed()["reason"], "terminated");
+}
+
+#[test]
+fn a_node_that_is_cut_off_from_redis_alone_is_reached_through_the_records() {
+    let site = site!();
+    // Its Redis is another one: what is sent through the shared one is never read.
+    let apart = Redis::start().unwrap();
+    let (one, two) = (site.gateway("gw-1"), Gateway::start(site.home("gw-2").set("store.live", &apart.url())));
+    let (page, id) = two.page("playground");
+    let is_seen = || one.asks("GET", &format!("/api/v1/sessions/{id}"), None).status == 200;
+    within(Duration::from_secs(5), "seen", is_seen);
+    let answer = one.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+    assert_eq!((answer.status, &answer.json()["end_reason"]), (202, &json!("terminated")), "{}", answer.text());
+    assert_eq!(page.closed()["reason"], "terminated");
+    within(Duration::from_secs(5), "no command is left", || site.sql("SELECT COUNT(*) FROM node_commands") == "0");
 }
 
 #[test]
