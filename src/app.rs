@@ -337,7 +337,8 @@ async fn open_stores(config: &Config, beginning: Beginning) -> anyhow::Result<Op
     let (journal, records) = match &config.store.records {
         config::Records::Sqlite => (journal.without_outbox().await?, None),
         config::Records::MySql(address) => {
-            (journal.keep_outbox().await?, Some(MySqlStore::new(address).serving_for(config.node.serve_for())))
+            let records = MySqlStore::new(address).serving_for(config.node.serve_for());
+            (journal.keep_outbox().await?, Some(records.ageing_by(clock::boottime)))
         }
     };
     let view = match &config.store.live {

@@ -17,11 +17,11 @@ use super::{
     Excerpt, Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, sql_list::is_search, sql_nodes::lease_of,
 };
 use crate::core::{
-    record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros},
+    record::{BootTime, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros},
     store_url::MySqlAddress,
 };
 
-use lane::{Lane, Statement};
+use lane::{Lane, Statement, Trust};
 use steps::Known;
 pub use steps::STEPS;
 pub use upkeep::{Import, USERS};
@@ -120,6 +120,7 @@ pub struct MySqlStore {
     readers: Arc<Lane>,
     searchers: Arc<Lane>,
     vital_readers: Arc<Lane>,
+    trust: Arc<Trust>,
     serve_for: Duration,
     known: Arc<Mutex<Known>>,
 }
@@ -135,12 +136,25 @@ impl MySqlStore {
         Self { serve_for, ..self }
     }
 
+    /// Returns this handle with connections that age by `clock`: for a node, which keeps them for long.
+    pub fn ageing_by(self, clock: fn() -> BootTime) -> Self {
+        self.trust.age_by(clock);
+        self
+    }
+
     fn with_patience(options: MySqlConnectOptions, writes: Duration, reads: Duration) -> Self {
-        let writers = Arc::new(Lane::new(options.clone(), WRITERS, writes));
-        let readers = Arc::new(Lane::new(options.clone(), READERS, reads));
-        let searchers = Arc::new(Lane::new(options.clone(), SEARCHERS, reads));
-        let vital_readers = Arc::new(Lane::new(options.clone(), VITAL_READERS, reads));
-        Self { options, writers, readers, searchers, vital_readers, serve_for: SERVE_FOR, known: Arc::default() }
+        let trust = Arc::<Trust>::default();
+        let lane = |width, patience| Arc::new(Lane::new(options.clone(), width, patience, trust.clone()));
+        Self {
+            writers: lane(WRITERS, writes),
+            readers: lane(READERS, reads),
+            searchers: lane(SEARCHERS, reads),
+            vital_readers: lane(VITAL_READERS, reads),
+            options,
+            trust,
+            serve_for: SERVE_FOR,
+            known: Arc::default(),
+        }
     }
 
     async fn read(&self, question: impl Fn() -> QueryBuilder<sqlx::MySql>) -> Result<Vec<MySqlRow>, StoreError> {

@@ -23,6 +23,18 @@ pub fn is_passing(error: &Error) -> bool {
     }
 }
 
+/// Whether it speaks against the server, so that no connection to it is worth keeping: the connection was cut, or the
+/// server takes no writes, as the former primary does after a switchover. Locks that others hold say nothing of it.
+pub fn is_of_server(error: &Error) -> bool {
+    match error {
+        Error::Io(_) => true,
+        Error::Database(_) => {
+            matches!(number(error), 1047 | 1053 | 1158..=1161 | 1290 | 1317 | 1792 | 1836 | 1927 | 3169 | 4031)
+        }
+        _ => false,
+    }
+}
+
 /// Returns the meaning of `error` for the caller.
 pub fn meaning(error: Error) -> StoreError {
     match error {
@@ -130,6 +142,7 @@ mod tests {
     fn a_lost_connection_is_worth_another_and_a_deaf_server_is_said_to_be_deaf() {
         assert!(is_passing(&Error::Io(io::ErrorKind::UnexpectedEof.into())));
         assert!(!is_passing(&Error::Protocol("odd".into())));
+        assert!(is_of_server(&Error::Io(io::ErrorKind::UnexpectedEof.into())));
         let deaf = meaning(Error::Io(io::ErrorKind::TimedOut.into())).to_string();
         assert_eq!(deaf, "the store is unavailable: the server did not answer in time");
     }

@@ -2,12 +2,15 @@
 
 use std::{
     io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use sqlx::{
-    ConnectOptions, Error, Executor, MySql, MySqlConnection,
+    ConnectOptions, Connection, Error, Executor, MySql, MySqlConnection,
     mysql::{MySqlArguments, MySqlConnectOptions, MySqlRow},
     query::Query,
 };
@@ -17,7 +20,7 @@ use tokio::{
 };
 
 use super::failure;
-use crate::store::StoreError;
+use crate::{core::record::BootTime, store::StoreError};
 
 /// One statement with its bound values.
 pub type Statement = Query<'static, MySql, MySqlArguments>;
@@ -33,6 +36,65 @@ const MAX_ATTEMPTS: u32 = 3;
 /// that the server reports the cause.
 const LOCK_WAIT: u32 = 1;
 
+/// Age from which a connection is not lent any more: a name may lead to another server since, and the former one still
+/// answer. A new connection costs a millisecond.
+const MAX_AGE: Duration = Duration::from_mins(5);
+
+/// Time without use after which a connection is not lent any more: firewalls forget idle connections without a word, the
+/// strictest after a minute, and whoever uses one then waits in vain.
+const MAX_IDLE: Duration = Duration::from_secs(30);
+
+/// What the lanes to one server know of it together.
+#[derive(Default)]
+pub struct Trust {
+    /// By this clock connections age; without one they do not.
+    clock: OnceLock<fn() -> BootTime>,
+    /// Number of times that the server was doubted.
+    doubts: AtomicU64,
+}
+
+impl Trust {
+    /// Lets connections age by `clock`, from now on and for good.
+    pub fn age_by(&self, clock: fn() -> BootTime) {
+        // A second clock would be the same one.
+        self.clock.set(clock).ok();
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.get().map_or(Duration::ZERO, |clock| clock().0)
+    }
+
+    /// Makes every lane replace the connections that it has now, also those in use: what is wrong with one is most likely
+    /// wrong with all, and a former primary goes on answering those who only read.
+    fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn birth(&self) -> Birth {
+        Birth { at: self.now(), doubts: self.doubts.load(Ordering::Relaxed) }
+    }
+
+    fn is_fit(&self, idle: &Idle, now: Duration) -> bool {
+        idle.born.doubts == self.doubts.load(Ordering::Relaxed)
+            && now.saturating_sub(idle.born.at) < MAX_AGE
+            && now.saturating_sub(idle.used) < MAX_IDLE
+    }
+}
+
+/// The moment before a connection was made.
+#[derive(Clone, Copy)]
+struct Birth {
+    at: Duration,
+    doubts: u64,
+}
+
+/// A connection that nobody uses.
+struct Idle {
+    connection: MySqlConnection,
+    born: Birth,
+    used: Duration,
+}
+
 /// Connections for one kind of work, so that slow work of another kind cannot hold it up.
 ///
 /// Not sqlx's pool: that dials a refusing server again and again until its time is up, while a caller with a journal
@@ -41,13 +103,14 @@ pub struct Lane {
     options: MySqlConnectOptions,
     patience: Duration,
     permits: Semaphore,
-    idle: Mutex<Vec<MySqlConnection>>,
+    idle: Mutex<Vec<Idle>>,
+    trust: Arc<Trust>,
 }
 
 impl Lane {
     /// Makes a lane of at most `width` connections; none is opened yet. Work on it fails after `patience`.
-    pub fn new(options: MySqlConnectOptions, width: usize, patience: Duration) -> Self {
-        Self { options, patience, permits: Semaphore::new(width), idle: Mutex::default() }
+    pub fn new(options: MySqlConnectOptions, width: usize, patience: Duration, trust: Arc<Trust>) -> Self {
+        Self { options, patience, permits: Semaphore::new(width), idle: Mutex::default(), trust }
     }
 
     /// Runs the statements of `work`, in one transaction if there are several, and returns the rows of the last one.
@@ -63,23 +126,45 @@ impl Lane {
                         lent.give_back();
                         return Ok(rows);
                     }
-                    // The cause that cut this connection has most likely cut the idle ones too.
-                    Err(error) if failure::is_passing(&error) && left > 0 => self.idle().clear(),
-                    Err(error) => return Err(failure::meaning(error)),
+                    Err(error) => {
+                        if failure::is_of_server(&error) {
+                            self.trust.doubt();
+                        }
+                        if !failure::is_passing(&error) || left == 0 {
+                            return Err(failure::meaning(error));
+                        }
+                    }
                 }
             }
         };
-        timeout(self.patience, attempts).await.unwrap_or_else(|_| Err(failure::unanswered()))
+        timeout(self.patience, attempts).await.unwrap_or_else(|_| {
+            self.trust.doubt();
+            Err(failure::unanswered())
+        })
     }
 
     async fn lend(&self) -> Result<Lent<'_>, Error> {
         let permit = self.permits.acquire().await.map_err(|_| Error::PoolClosed)?;
-        let idle = self.idle().pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => self.connect().await?,
+        let (idle, unfit) = self.choose();
+        for idle in unfit {
+            // In order, so that the server logs no broken connection; this waits for no answer, and none may come.
+            idle.connection.close().await.ok();
+        }
+        let (connection, born) = match idle {
+            Some(idle) => (idle.connection, idle.born),
+            None => {
+                let born = self.trust.birth();
+                (self.connect().await?, born)
+            }
         };
-        Ok(Lent { lane: self, connection, _permit: permit })
+        Ok(Lent { lane: self, connection, born, _permit: permit })
+    }
+
+    /// Takes out a connection to lend, if there is one, and all that are not to be lent any more.
+    fn choose(&self) -> (Option<Idle>, Vec<Idle>) {
+        let (mut idle, now) = (self.idle(), self.trust.now());
+        let unfit = idle.extract_if(.., |idle| !self.trust.is_fit(idle, now)).collect();
+        (idle.pop(), unfit)
     }
 
     async fn connect(&self) -> Result<MySqlConnection, Error> {
@@ -110,7 +195,7 @@ impl Lane {
         )
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<MySqlConnection>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,11 +220,13 @@ async fn run_once(connection: &mut MySqlConnection, work: Vec<Statement>) -> Res
 struct Lent<'a> {
     lane: &'a Lane,
     connection: MySqlConnection,
+    born: Birth,
     _permit: SemaphorePermit<'a>,
 }
 
 impl Lent<'_> {
     fn give_back(self) {
-        self.lane.idle().push(self.connection);
+        let used = self.lane.trust.now();
+        self.lane.idle().push(Idle { connection: self.connection, born: self.born, used });
     }
 }

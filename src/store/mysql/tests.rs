@@ -22,6 +22,8 @@ mod outages;
 mod plans;
 #[cfg(test)]
 mod sign_in;
+#[cfg(test)]
+mod switchover;
 
 async fn fresh() -> (MySqlStore, Database) {
     let database = Database::empty().await;
