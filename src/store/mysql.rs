@@ -2,7 +2,10 @@
 //! schema. Knows no session rules beyond "the higher rank stays".
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -123,6 +126,8 @@ pub struct MySqlStore {
     trust: Arc<Trust>,
     serve_for: Duration,
     known: Arc<Mutex<Known>>,
+    /// Whether steps of the schema are being taken or waited for while this node serves.
+    catching_up: Arc<AtomicBool>,
 }
 
 impl MySqlStore {
@@ -154,6 +159,7 @@ impl MySqlStore {
             trust,
             serve_for: SERVE_FOR,
             known: Arc::default(),
+            catching_up: Arc::default(),
         }
     }
 
@@ -161,10 +167,18 @@ impl MySqlStore {
         self.readers.run(|| vec![statement(question())]).await
     }
 
-    /// Runs statements that write, unless the schema is newer than this release by more than a step.
+    /// Runs statements that write, unless the schema is newer than this release by more than a step. While it lacks
+    /// steps of this release, what cannot be written yet is no mistake, and no record is given up for it.
     async fn write(&self, work: impl Fn() -> Vec<Statement>) -> Result<Vec<MySqlRow>, StoreError> {
         self.check_schema().await?;
-        self.writers.run(work).await
+        let may_lack_steps = self.catching_up.load(Ordering::Relaxed);
+        self.writers.run(work).await.map_err(|error| {
+            if may_lack_steps && matches!(error, StoreError::Refused(_) | StoreError::Rejected(_)) {
+                StoreError::Unavailable("a step of the schema is being taken".into())
+            } else {
+                error
+            }
+        })
     }
 
     async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {

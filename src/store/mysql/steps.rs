@@ -2,7 +2,7 @@
 //! `migrations/mysql`.
 
 use std::{
-    sync::{MutexGuard, PoisonError},
+    sync::{MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -12,8 +12,9 @@ use sqlx::{
     mysql::{MySqlPoolOptions, MySqlRow},
     pool::PoolConnection,
 };
+use tokio::time::timeout;
 
-use super::{MySqlStore, failure, rows};
+use super::{MySqlStore, READS_WITHIN, failure, rows};
 use crate::store::{
     StoreError,
     schema::{self, Step, step},
@@ -46,6 +47,12 @@ const STEPS_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Lock names are global to a server. Returns 1 for the holder, and 0 where another process still holds the lock after
 /// ten seconds.
 pub(super) const LOCK: &str = "SELECT GET_LOCK(CONCAT('pulsegate ', MD5(DATABASE())), 10)";
+
+/// Time for an answer to [`LOCK`]: its ten seconds, and some. A server that is gone without a word never answers.
+const LOCK_WITHIN: Duration = Duration::from_secs(15);
+
+/// Time that a renewal of the lease waits for steps of the schema. Most are taken by then.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// The known state of the schema on the server.
 #[derive(Debug, Clone, Default)]
@@ -140,7 +147,9 @@ impl MySqlStore {
         let ahead = self.ahead().await?;
         // Also what another process has taken since.
         migrator.set_ignore_missing(true);
-        migrator.run(&pool).await.map_err(failure::of_step)?;
+        // No step is left, so that none is broken off.
+        let compared = timeout(READS_WITHIN, migrator.run(&pool)).await.map_err(|_| failure::unanswered())?;
+        compared.map_err(failure::of_step)?;
         if let Some(step) = ahead {
             tracing::warn!(
                 step,
@@ -171,24 +180,37 @@ impl MySqlStore {
     }
 
     /// Migrates with a lock, the first time that the server can be reached: it may have been down when this gateway
-    /// started.
+    /// started. Steps, here or in another process, may take any time: `Ok` also while they do, so that the lease is
+    /// renewed meanwhile.
     pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
         if matches!(*self.known(), Known::Fits) {
             return Ok(());
         }
+        if self.catching_up.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        // A task of its own, so that no restart of an actor interrupts a step: that would have to be undone by hand.
+        match timeout(CATCH_UP_WITHIN, tokio::spawn(self.clone().take_steps())).await {
+            Ok(taken) => taken.unwrap_or_else(|_| Err(broken_off())),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Migrates with a lock, and notes how that ended.
+    async fn take_steps(self) -> Result<(), StoreError> {
         let store = self.clone();
         let tell =
             |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
-        // A task of its own, so that no restart of an actor interrupts a step: that would have to be undone by hand.
+        // So that a panic is an end too.
         let taking = tokio::spawn(async move { store.migrate(true, tell).await });
-        let taken =
-            taking.await.map_err(|_| StoreError::Unavailable("the steps of the schema were broken off".into()))?;
+        let taken = taking.await.unwrap_or_else(|_| Err(broken_off()));
         if let Err(error) = &taken {
             *self.known() = match error {
                 StoreError::Refused(why) => Known::Refused(why.clone()),
                 StoreError::Unavailable(_) | StoreError::Superseded | StoreError::Rejected(_) => Known::Nothing,
             };
         }
+        self.catching_up.store(false, Ordering::Relaxed);
         taken
     }
 
@@ -216,9 +238,13 @@ impl MySqlStore {
         migrator.set_locking(false);
         let pool = MySqlPoolOptions::new().max_connections(2).acquire_timeout(STEPS_CONNECT_WITHIN);
         let pool = pool.connect_with(self.options.clone().set_names(true)).await.map_err(failure::meaning)?;
-        let held = if lock { Some(locked(&pool).await?) } else { None };
+        let held = if lock { Some(locked(&pool, LOCK_WITHIN).await?) } else { None };
         Ok((migrator, pool, held))
     }
+}
+
+fn broken_off() -> StoreError {
+    StoreError::Unavailable("the steps of the schema were broken off".into())
 }
 
 fn step_and_checksum(row: &MySqlRow) -> Result<(i64, Vec<u8>), StoreError> {
@@ -240,15 +266,15 @@ fn newer(taken: &[i64]) -> Result<Option<i64>, StoreError> {
     }
 }
 
-/// Waits until no other process applies a step.
-async fn locked(pool: &MySqlPool) -> Result<PoolConnection<sqlx::MySql>, StoreError> {
+/// Waits until no other process applies a step, for as long as the server answers each question within `patience`.
+pub(super) async fn locked(pool: &MySqlPool, patience: Duration) -> Result<PoolConnection<sqlx::MySql>, StoreError> {
     let mut connection = pool.acquire().await.map_err(failure::meaning)?;
     // Returned to the pool it would go on holding the lock.
     connection.close_on_drop();
     loop {
-        let got: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(&mut *connection).await.map_err(failure::meaning)?;
-        match got {
-            Some(1) => return Ok(connection),
+        let asked = timeout(patience, sqlx::query_scalar(LOCK).fetch_one(&mut *connection)).await;
+        match asked.map_err(|_| failure::unanswered())?.map_err(failure::meaning)? {
+            Some(1_i64) => return Ok(connection),
             Some(_) => tracing::info!("another process takes a step of the schema; waiting for it"),
             None => {
                 let why = "the server gives no lock: run `pulsegate migrate --no-lock` while no gateway runs";

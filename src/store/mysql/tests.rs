@@ -24,6 +24,8 @@ mod plans;
 mod sign_in;
 #[cfg(test)]
 mod switchover;
+#[cfg(test)]
+mod waiting;
 
 async fn fresh() -> (MySqlStore, Database) {
     let database = Database::empty().await;
@@ -327,10 +329,8 @@ async fn whoever_found_the_server_down_brings_the_schema_once_it_is_up() {
     }
     fixture::server().sql("CREATE DATABASE late").unwrap();
     let store = fixture::store(fixture::server(), "late");
-    let (node, incarnation) = (NodeId("node-late".into()), Incarnation::new([7; 16]));
-    store.renew_lease(node, incarnation, Epoch(1), UtcMicros(1)).await.unwrap();
+    waiting::catches_up(&store).await;
     assert!(store.schema().await.unwrap().iter().all(|(_, taken)| *taken));
-    store.apply(vec![active(1, 1)]).await.unwrap();
     fixture::server().sql("DROP DATABASE late").unwrap();
 }
 
