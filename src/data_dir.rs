@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::core::{
     record::NodeId,
@@ -115,7 +115,7 @@ pub fn node_id(data_dir: &Path, configured: Option<&str>) -> anyhow::Result<Node
         return Ok(id);
     }
     let (path, id) = (data_dir.join(NODE_ID), format!("node-{:08x}", rand::random::<u32>()));
-    fs::write(&path, format!("{id}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+    replace(&path, &format!("{id}\n").into())?;
     Ok(NodeId(id))
 }
 
@@ -143,20 +143,27 @@ pub fn seal_keys(data_dir: &Path) -> anyhow::Result<Seals> {
     }
 }
 
-/// Replaces the keys in the folder: completely and durably, or not at all.
+/// Replaces the keys in the folder, as [`replace`] does.
 ///
 /// # Errors
 /// The error that prevents it.
 pub fn keep_seal_keys(data_dir: &Path, seals: &Seals) -> anyhow::Result<()> {
-    let (path, new) = (data_dir.join(SEAL_KEYS), data_dir.join(format!("{SEAL_KEYS}.new")));
+    let lines: String = seals.keys().map(|key| format!("{}\n", key.spelled().expose_secret())).collect();
+    replace(&data_dir.join(SEAL_KEYS), &lines.into())
+}
+
+/// Replaces a file that only its owner may access: completely and durably, or not at all.
+///
+/// # Errors
+/// The error that prevents it.
+pub fn replace(path: &Path, text: &SecretString) -> anyhow::Result<()> {
+    let new = path.with_added_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        for key in seals.keys() {
-            writeln!(file, "{}", key.spelled().expose_secret())?;
-        }
+        file.write_all(text.expose_secret().as_bytes())?;
         file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(data_dir)?.sync_all()
+        fs::rename(&new, path)?;
+        File::open(path.parent().unwrap_or(path))?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -2,10 +2,7 @@
 //! SIGHUP; open connections keep the one they began with.
 
 use std::{
-    fs,
-    io::Write,
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -15,13 +12,14 @@ use anyhow::Context;
 use data_encoding::HEXUPPER;
 use pem_rfc7468::{LineEnding, encode_string};
 use rustls::{
-    ServerConfig,
+    RootCertStore, ServerConfig,
+    client::verify_server_cert_signed_by_trust_anchor,
     crypto::{CryptoProvider, ring},
     pki_types::{
-        CertificateDer, PrivateKeyDer,
+        CertificateDer, PrivateKeyDer, UnixTime,
         pem::{self, PemObject},
     },
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use sha2::{Digest as _, Sha256};
@@ -30,14 +28,15 @@ use time::OffsetDateTime;
 use crate::{
     actor::clock,
     config::{Config, Tls, Unusable},
+    core::record::UtcMicros,
     data_dir,
 };
 
 /// Validity of a self-signed certificate: some browsers accept none of more than 398 days (CA/Browser Forum, Ballot
 /// SC31).
 const VALIDITY: Duration = Duration::from_hours(24 * 397);
-/// Age after which the first start or SIGHUP makes it anew.
-const RENEW_AFTER: Duration = Duration::from_hours(24 * 330);
+/// Time before its end from which on the first start or SIGHUP makes it anew.
+const RENEW_BEFORE: Duration = Duration::from_hours(24 * 67);
 
 /// The certificate that the listener shows to new connections.
 #[derive(Debug)]
@@ -140,14 +139,27 @@ fn wrong(file: &str, why: String) -> Unusable {
 }
 
 /// Returns the paths of the self-signed certificate in the data directory and its key, which are made if there is none
-/// or it is old.
+/// that lasts, or none that can be used.
 fn own(data_dir: &Path, listen: IpAddr) -> anyhow::Result<(PathBuf, PathBuf)> {
     let (cert, key) = (data_dir.join(data_dir::TLS_CERT), data_dir.join(data_dir::TLS_KEY));
-    let age = fs::metadata(&cert).and_then(|file| file.modified()).ok().and_then(|made| made.elapsed().ok());
-    if age.is_none_or(|age| age > RENEW_AFTER) || !key.exists() {
+    if !read(&cert, &key).is_ok_and(|pair| lasts(&pair, clock::utc())) {
+        tracing::info!("a self-signed certificate is made: there was none, or none that lasts and fits its key");
         make(&cert, &key, listen).context("server.tls.self_signed: no certificate can be made")?;
     }
     Ok((cert, key))
+}
+
+/// Whether a self-signed certificate is not to be made anew yet. Only a verifier reads its dates: it is asked as a
+/// browser that trusts this certificate would ask, at the time when the certificate is to be renewed.
+fn lasts(pair: &CertifiedKey, now: UtcMicros) -> bool {
+    let (Ok(now), Ok(own)) = (u64::try_from(now.0), pair.end_entity_cert()) else { return false };
+    let at = UnixTime::since_unix_epoch(Duration::from_micros(now) + RENEW_BEFORE);
+    let mut trusted = RootCertStore::empty();
+    let algorithms = provider().signature_verification_algorithms.all;
+    trusted
+        .add(own.clone())
+        .and_then(|()| ParsedCertificate::try_from(own))
+        .is_ok_and(|parsed| verify_server_cert_signed_by_trust_anchor(&parsed, &trusted, &[], at, algorithms).is_ok())
 }
 
 /// Makes a key and its certificate for this host's names. A browser asks once whether to trust it.
@@ -168,18 +180,15 @@ fn make(cert: &Path, key: &Path, listen: IpAddr) -> anyhow::Result<()> {
     (wanted.not_before, wanted.not_after) = (now - Duration::from_hours(24), now + VALIDITY);
     let pair = rcgen::KeyPair::generate()?;
     let made = wanted.self_signed(&pair)?;
-    write_private(key, &encode_string("PRIVATE KEY", LineEnding::LF, &pair.serialize_der())?)?;
-    write_private(cert, &encode_string("CERTIFICATE", LineEnding::LF, made.der())?)
-}
-
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
-    let mut file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all().with_context(|| path.display().to_string())
+    // Between the two they do not belong together, and are made anew.
+    data_dir::replace(key, &encode_string("PRIVATE KEY", LineEnding::LF, &pair.serialize_der())?.into())?;
+    data_dir::replace(cert, &encode_string("CERTIFICATE", LineEnding::LF, made.der())?.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn config(dir: &Path) -> Config {
@@ -199,6 +208,36 @@ mod tests {
         assert_eq!(Certificate::open(&config).unwrap().unwrap().fingerprint(), first);
         let key = fs::metadata(dir.path().join(data_dir::TLS_KEY)).unwrap();
         assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_certificate_of_its_own_is_made_anew_before_it_ends_whenever_its_file_was_copied() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let certificate = Certificate::open(&config(dir.path())).unwrap().unwrap();
+        let lasts_in = |days: i64| lasts(&certificate.current(), UtcMicros(clock::utc().0 + days * 86_400_000_000));
+        assert!(lasts_in(0) && lasts_in(329));
+        assert!(!lasts_in(331) && !lasts_in(398));
+        assert!(!lasts_in(-70), "it begins later: the clock was set back");
+    }
+
+    #[test]
+    fn a_certificate_of_its_own_that_was_torn_or_lost_its_key_is_made_anew() {
+        let (dir, other) = (tempfile::TempDir::new().unwrap(), tempfile::TempDir::new().unwrap());
+        let config_of = config(dir.path());
+        Certificate::open(&config(other.path())).unwrap();
+        let (cert, key) = (dir.path().join(data_dir::TLS_CERT), dir.path().join(data_dir::TLS_KEY));
+        let mut before = Certificate::open(&config_of).unwrap().unwrap().fingerprint();
+        let spoil: [&dyn Fn(); 3] =
+            [&|| fs::write(&cert, "").unwrap(), &|| fs::write(&key, "-----BEGIN").unwrap(), &|| {
+                fs::copy(other.path().join(data_dir::TLS_KEY), &key).unwrap();
+            }];
+        for spoil in spoil {
+            spoil();
+            let made = Certificate::open(&config_of).unwrap().unwrap().fingerprint();
+            assert_ne!(made, before);
+            before = made;
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
     }
 
     #[test]
@@ -225,7 +264,7 @@ mod tests {
         mixed.server.tls.key = Some(dir.path().join(data_dir::TLS_KEY));
         assert!(unusable(&mixed).is_empty());
         fs::write(dir.path().join(data_dir::TLS_CERT), "nonsense").unwrap();
-        assert!(certificate.read_again(&config(dir.path())).is_err());
+        assert!(certificate.read_again(&mixed).is_err());
         assert_eq!(certificate.fingerprint(), first);
     }
 }
