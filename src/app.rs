@@ -199,7 +199,7 @@ fn private_networks() -> anyhow::Result<Vec<ipnet::IpNet>> {
 
 async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     data_dir::make_private(&config.node.data_dir)?;
-    let lock = data_dir::lock(&config.node.data_dir)?;
+    let lock = data_dir::lock(&config.node.data_dir).await?;
     for says in &plan.loaded.warnings {
         tracing::warn!(%says, "the configuration leaves something open");
     }

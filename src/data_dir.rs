@@ -6,10 +6,12 @@ use std::{
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::sleep;
 
 use crate::core::{
     record::NodeId,
@@ -21,6 +23,10 @@ pub mod succession;
 
 /// The file whose lock shows that the folder is in use; `succession` owns its content.
 const LOCK: &str = "node.lock";
+
+/// How often a start tries to get the lock, and the time between two tries: two seconds in all. A command that writes to
+/// the folder holds the lock for a moment only.
+const LOCK_TRIES: (u32, Duration) = (40, Duration::from_millis(50));
 
 /// The database of the records, or of the journal if the records are another store.
 pub const DATABASE: &str = "pulsegate.db";
@@ -63,25 +69,29 @@ pub fn make_private(path: &Path) -> anyhow::Result<()> {
 /// lock.
 ///
 /// # Errors
-/// If another process holds it, or the error of the lock.
-pub fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    match try_lock(data_dir)? {
-        Some(file) => Ok(file),
-        None => bail!(
-            "another pulsegate is running on {}; stop it, or give this one its own node.data_dir",
-            data_dir.display()
-        ),
+/// If another process keeps it, or the error of the lock.
+pub async fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    let (tries, interval) = LOCK_TRIES;
+    for _ in 0..tries {
+        if let Some(file) = try_lock(data_dir)? {
+            return Ok(file);
+        }
+        sleep(interval).await;
     }
+    bail!("another pulsegate is running on {}; stop it, or give this one its own node.data_dir", data_dir.display())
 }
 
-/// As [`lock`], but `None` if another process holds it.
+/// As [`lock`], but at once, and `None` if another process holds it.
 ///
 /// # Errors
 /// The error of the lock.
 pub fn try_lock(data_dir: &Path) -> anyhow::Result<Option<File>> {
     let path = data_dir.join(LOCK);
     let file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
-    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    take(file.with_context(|| format!("cannot open {}", path.display()))?, &path)
+}
+
+fn take(file: File, path: &Path) -> anyhow::Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(fs::TryLockError::WouldBlock) => Ok(None),
@@ -185,5 +195,16 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "no key\n").unwrap();
         assert!(format!("{:#}", seal_keys(dir.path()).unwrap_err()).contains("64 hexadecimal digits"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_waits_for_a_command_and_not_for_a_gateway() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let command = try_lock(dir.path()).unwrap().unwrap();
+        // The first look finds it held.
+        let (locked, ()) = tokio::join!(lock(dir.path()), async move { drop(command) });
+        let _gateway = locked.unwrap();
+        let refused = lock(dir.path()).await.unwrap_err();
+        assert!(format!("{refused:#}").contains("another pulsegate is running"), "{refused:#}");
     }
 }
