@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     time::Duration,
 };
@@ -22,7 +22,7 @@ use crate::core::{
 pub mod succession;
 
 /// The file whose lock shows that the folder is in use; `succession` owns its content.
-const LOCK: &str = "node.lock";
+pub const LOCK: &str = "node.lock";
 
 /// How often a start tries to get the lock, and the time between two tries: two seconds in all. A command that writes to
 /// the folder holds the lock for a moment only.
@@ -65,6 +65,24 @@ pub fn make_private(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses a user who owns neither the folder, if there is one, nor its database: the gateway, which runs as the owner,
+/// could not read what they make there.
+///
+/// # Errors
+/// Names the user who may.
+pub fn refuse_others(data_dir: &Path, user: u32) -> anyhow::Result<()> {
+    // A gateway that runs as root may have its folder from another user; the database it made itself.
+    let owner = |path: &Path| fs::metadata(path).ok().map(|file| file.uid());
+    match owner(data_dir) {
+        Some(uid) if uid != user && owner(&data_dir.join(DATABASE)) != Some(user) => bail!(
+            "{} belongs to user {uid}, and the gateway could not read what user {user} makes there: run this as user \
+             {uid} (`sudo -u '#{uid}' pulsegate …`)",
+            data_dir.display()
+        ),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Locks the folder for one process at a time, else two would write the same records. Dropping the file releases the
 /// lock.
 ///
@@ -89,6 +107,19 @@ pub fn try_lock(data_dir: &Path) -> anyhow::Result<Option<File>> {
     let path = data_dir.join(LOCK);
     let file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
     take(file.with_context(|| format!("cannot open {}", path.display()))?, &path)
+}
+
+/// Whether another process holds the lock. Makes no lock file, which would be the caller's own.
+///
+/// # Errors
+/// The error of the lock.
+pub fn is_locked(data_dir: &Path) -> anyhow::Result<bool> {
+    let path = data_dir.join(LOCK);
+    match File::options().read(true).write(true).open(&path) {
+        Ok(file) => Ok(take(file, &path)?.is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
+    }
 }
 
 fn take(file: File, path: &Path) -> anyhow::Result<Option<File>> {
@@ -206,5 +237,26 @@ mod tests {
         let _gateway = locked.unwrap();
         let refused = lock(dir.path()).await.unwrap_err();
         assert!(format!("{refused:#}").contains("another pulsegate is running"), "{refused:#}");
+    }
+
+    #[test]
+    fn a_look_at_the_lock_leaves_no_file() {
+        let dir = tempfile::TempDir::new().unwrap();
+        assert!(!is_locked(dir.path()).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let held = try_lock(dir.path()).unwrap().unwrap();
+        assert!(is_locked(dir.path()).unwrap());
+        drop(held);
+        assert!(!is_locked(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn only_the_owner_makes_files_there() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let owner = fs::metadata(dir.path()).unwrap().uid();
+        refuse_others(dir.path(), owner).unwrap();
+        refuse_others(&dir.path().join("none"), owner + 1).unwrap();
+        let refused = format!("{:#}", refuse_others(dir.path(), owner + 1).unwrap_err());
+        assert!(refused.contains(&format!("run this as user {owner} (`sudo -u '#{owner}' pulsegate …`)")), "{refused}");
     }
 }

@@ -33,7 +33,7 @@ enum DrainReply {
 /// Drains the gateway and reports how many sessions ended by themselves.
 pub async fn run(ctx: &ToolContext, options: &Drain) -> anyhow::Result<Report> {
     let folder = &ctx.config.node.data_dir;
-    if !folder.is_dir() || data_dir::try_lock(folder)?.is_some() {
+    if !folder.is_dir() || !data_dir::is_locked(folder)? {
         bail!("no gateway is running on {}; is this its configuration?", folder.display());
     }
     let socket = folder.join(data_dir::CONTROL);
@@ -75,7 +75,7 @@ pub async fn run(ctx: &ToolContext, options: &Drain) -> anyhow::Result<Report> {
 async fn stops(ctx: &ToolContext) -> anyhow::Result<bool> {
     let begun = (ctx.clock)();
     while (ctx.clock)().saturating_sub(begun) < GONE_WITHIN {
-        if data_dir::try_lock(&ctx.config.node.data_dir)?.is_some() {
+        if !data_dir::is_locked(&ctx.config.node.data_dir)? {
             return Ok(true);
         }
         tokio::time::sleep(POLL_INTERVAL).await;

@@ -1,9 +1,15 @@
 //! The operator's tools: they maintain the stores of a gateway that is stopped, or read them while it runs. Know no
 //! actor and no HTTP.
 
-use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::bail;
+use rustix::process::geteuid;
 
 use crate::{
     cli::{ImportTargets, TargetCommand, TokenCommand, Tool, UserCommand},
@@ -96,12 +102,35 @@ pub struct Report {
 /// # Errors
 /// The reason why it could not do its work, in a sentence that says what to do.
 pub async fn run(ctx: &ToolContext, tool: Tool) -> anyhow::Result<Report> {
+    let data_dir = &ctx.config.node.data_dir;
+    if makes_files(&tool, data_dir) {
+        data_dir::refuse_others(data_dir, geteuid().as_raw())?;
+    }
     let is_looked_for = is_looked_for(&tool);
     let report = work(ctx, tool).await?;
     if is_looked_for {
         ctx.let_gateway_look().await;
     }
     Ok(report)
+}
+
+/// Whether a tool may make files in the data directory, or replace some.
+fn makes_files(tool: &Tool, data_dir: &Path) -> bool {
+    match tool {
+        // A look holds the lock, but makes it only where nothing has locked the folder yet.
+        Tool::Doctor(options) => options.repair || !data_dir.join(data_dir::LOCK).exists(),
+        Tool::Migrate(options) => !options.status && !options.dry_run,
+        Tool::Node(_) | Tool::Seal(_) | Tool::Key(_) => true,
+        Tool::User(_) | Tool::Token(_) | Tool::Target(_) => is_looked_for(tool),
+        Tool::Nodes
+        | Tool::Drain(_)
+        | Tool::Backup(_)
+        | Tool::Restore(_)
+        | Tool::BenchDb(_)
+        | Tool::Replay(_)
+        | Tool::Verify(_)
+        | Tool::Audit(_) => false,
+    }
 }
 
 /// Whether a running gateway learns what this tool changes by looking for it.
@@ -187,7 +216,7 @@ impl ToolContext {
     async fn let_gateway_look(&self) {
         let data_dir = &self.config.node.data_dir;
         // What was done is reported, whoever may not look at the lock.
-        if data_dir.is_dir() && matches!(data_dir::try_lock(data_dir), Ok(None)) {
+        if data_dir.is_dir() && matches!(data_dir::is_locked(data_dir), Ok(true)) {
             tokio::time::sleep(SEEN_WITHIN).await;
         }
     }
@@ -224,14 +253,41 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
+    fn read(args: &[&str]) -> Tool {
+        let line = [&["pulsegate"], args].concat().into_iter().map(OsString::from);
+        match Cli::read(line).unwrap().command {
+            Command::Tool(tool) => tool,
+            command => panic!("{command:?}"),
+        }
+    }
+
+    #[test]
+    fn root_may_look_and_stop_and_makes_no_files_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let makes = |line: &str| makes_files(&read(&line.split(' ').collect::<Vec<_>>()), dir.path());
+        for line in [
+            "user add ada --role user",
+            "user remove ada",
+            "token revoke 7",
+            "target remove web-1",
+            "key --ca",
+            "migrate",
+        ] {
+            assert!(makes(line), "{line}");
+        }
+        for line in ["seal rotate", "seal forget", "node confirm-dead gw-2", "doctor", "doctor --repair"] {
+            assert!(makes(line), "{line}");
+        }
+        for line in ["drain", "backup there", "nodes", "user list", "target list", "audit verify", "migrate --status"] {
+            assert!(!makes(line), "{line}");
+        }
+        drop(data_dir::try_lock(dir.path()).unwrap());
+        assert!(!makes("doctor") && makes("doctor --repair"), "the lock is there");
+    }
+
     #[test]
     fn no_gateway_is_waited_for_where_nothing_was_changed() {
-        let is_waited_for = |args: &[&str]| {
-            let line = [&["pulsegate", "target"][..], args].concat().into_iter().map(OsString::from);
-            let command = Cli::read(line).unwrap().command;
-            let Command::Tool(tool) = &command else { panic!("{command:?}") };
-            is_looked_for(tool)
-        };
+        let is_waited_for = |args: &[&str]| is_looked_for(&read(&[&["target"], args].concat()));
         let import = ["import", "--ansible", "hosts"];
         assert!(is_waited_for(&import));
         assert!(!is_waited_for(&[&import[..], &["--dry-run"]].concat()));

@@ -4,6 +4,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, bail};
+use rustix::process::geteuid;
 use serde_json::json;
 
 use super::{
@@ -117,11 +118,17 @@ fn told(into: &Path, manifest: &Manifest, files: usize, server: Server) -> Vec<S
         "a backup holds no {seals}, {key} or {authority}: copy yours into {place} before the first start, or kept \
          credentials cannot be opened"
     ));
+    if geteuid().is_root() {
+        text.push(format!(
+            "{place} belongs to root: unless the gateway runs as root, `chown -R` it to the gateway's user"
+        ));
+    }
     text.push(format!("set node.data_dir to {place} and start; sessions that were open then are closed as node_lost"));
     text
 }
 
 fn refuse_to_overwrite(into: &Path) -> anyhow::Result<()> {
+    data_dir::refuse_others(into, geteuid().as_raw())?;
     match fs::read_dir(into) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),

@@ -1,6 +1,11 @@
 //! The tools for users: their messages if there is nothing to work on.
 
+use std::{fs, os::unix::fs::chown, thread};
+
+use rustix::process::geteuid;
+
 use super::{tool, well};
+use crate::support::skip;
 
 #[test]
 fn a_token_of_admin_that_works_nowhere_is_told_to_be_one() {
@@ -8,6 +13,25 @@ fn a_token_of_admin_that_works_nowhere_is_told_to_be_one() {
     let create = ["token", "create", "--user", "admin", "--name", "ci"];
     let made = tool(&dir.path().join("data"), &create);
     assert!(made.code == Some(0) && made.err.contains("it is not set here"), "{}", made.err);
+}
+
+#[test]
+fn whoever_does_not_own_the_folder_makes_no_file_in_it() {
+    if !geteuid().is_root() {
+        return skip(thread::current().name().unwrap_or_default(), "only root gives a folder away");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    fs::create_dir(&data_dir).unwrap();
+    chown(&data_dir, Some(12_345), None).unwrap();
+    let create = ["token", "create", "--user", "admin", "--name", "ci"];
+    for args in [&create[..], &["key"], &["seal", "rotate"], &["migrate"], &["doctor"], &["doctor", "--repair"]] {
+        let refused = tool(&data_dir, args);
+        assert_eq!(refused.code, Some(1), "{args:?}: {}", refused.out);
+        assert!(refused.err.contains("run this as user 12345"), "{args:?}: {}", refused.err);
+    }
+    tool(&data_dir, &["drain"]);
+    assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 0);
 }
 
 #[test]
@@ -41,7 +65,7 @@ fn a_password_that_did_not_come_is_asked_for_in_a_sentence() {
 fn a_second_factor_that_nobody_has_is_not_taken_away() {
     let dir = tempfile::tempdir().unwrap();
     let (data_dir, password) = (dir.path().join("data"), dir.path().join("password"));
-    std::fs::write(&password, "correct horse battery staple\n").unwrap();
+    fs::write(&password, "correct horse battery staple\n").unwrap();
     let password = password.to_str().unwrap();
     well(&data_dir, &["user", "add", "ada", "--role", "user", "--password-file", password]);
     let set = tool(&data_dir, &["user", "set", "ada", "--reset-totp"]);
