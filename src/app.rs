@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -167,7 +167,8 @@ async fn with_playground(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
 /// Anything that kept the tool from its work, as a sentence that says what to do.
 pub fn look_after(loaded: Loaded, json: bool, tool: Tool) -> anyhow::Result<Report> {
     let Loaded { config, secrets, warnings, .. } = loaded;
-    let ctx = ToolContext { config, secrets, warnings, json, utc: clock::utc, clock: clock::since_start };
+    let unaudited = AtomicBool::new(false);
+    let ctx = ToolContext { config, secrets, warnings, json, utc: clock::utc, clock: clock::since_start, unaudited };
     block_on(tool::run(&ctx, tool))
 }
 

@@ -18,6 +18,15 @@ pub fn say(line: &str) -> io::Result<()> {
     }
 }
 
+/// Writes a failure to standard error: in words, or in JSON as the log lines before it.
+pub fn complain(sentence: &str, json: bool) {
+    mention(&if json {
+        serde_json::json!({ "error": sentence }).to_string()
+    } else {
+        format!("pulsegate: {sentence}")
+    });
+}
+
 /// Writes a line to standard error, if that can be written.
 pub fn mention(line: &str) {
     // Nobody else could be told.

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            console::mention(&failure(&error, json));
+            console::complain(&format!("{error:#}"), json);
             ExitCode::from(app::exit_status(&error))
         }
     }
@@ -64,12 +64,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve | Command::Check => app::serve(loaded)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Returns a failure in words, or in JSON as the log lines before it.
-fn failure(error: &anyhow::Error, json: bool) -> String {
-    let sentence = format!("{error:#}");
-    if json { serde_json::json!({ "error": sentence }).to_string() } else { format!("pulsegate: {sentence}") }
 }
 
 /// Prints a command's report and returns its exit code.

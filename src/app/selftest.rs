@@ -1,7 +1,7 @@
 //! `pulsegate selftest`: tries a gateway of its own, from its start to its end, as a browser and an operator see it.
 //! Touches no other gateway, and no file outside its temporary folder.
 
-use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, fs, path::PathBuf, sync::atomic::AtomicBool, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
@@ -135,8 +135,15 @@ async fn recorded(folder: &Folder, record: Record) -> anyhow::Result<()> {
     let mut config = Config::default();
     config.node.data_dir = folder.data_dir();
     let file = folder.data_dir().join(place);
-    let (secrets, warnings) = (Secrets::default(), Vec::new());
-    let ctx = ToolContext { config, secrets, warnings, json: true, utc: clock::utc, clock: clock::since_start };
+    let ctx = ToolContext {
+        config,
+        secrets: Secrets::default(),
+        warnings: Vec::new(),
+        json: true,
+        utc: clock::utc,
+        clock: clock::since_start,
+        unaudited: AtomicBool::new(false),
+    };
     let verdict = tool::run(&ctx, Tool::Verify(Verify { file })).await?;
     ensure!(verdict.code == 0 && verdict.json.get("sealed").is_some_and(Value::is_string), "{}", verdict.text);
     Ok(())

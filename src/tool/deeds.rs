@@ -1,14 +1,14 @@
 //! Writes command-line actions to the audit log of this data directory: through the gateway that runs on it, or
 //! directly if none does. Knows the gateway only by its control socket and its lock.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context, bail};
 use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{ToolContext, stores};
@@ -19,19 +19,38 @@ use crate::{
     store::audit::AuditLog,
 };
 
-/// Maximum time for the gateway to write an entry.
+/// Maximum time for the gateway to write an entry, and for the tries to reach one where something holds the lock.
 const NOTED_WITHIN: Duration = Duration::from_secs(10);
 
+/// Time between two tries.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The gateway's answer once the audit log has the entry.
+const NOTED: &str = r#"{"noted":true}"#;
+
 impl ToolContext {
-    /// Writes an action to the audit log. It has been done by then, so that a log that cannot be reached is only a
-    /// warning: a user who may run this command could change the log's file as well.
+    /// Writes an action to the audit log. It has been done by then: if the log cannot be written, that is said, and the
+    /// call fails once its report is printed, which may be the only place of a secret.
     pub(super) async fn did(&self, action: Action, subject: &str, detail: &str) {
-        warn(self.note(action, subject, detail).await);
+        self.judge(action, subject, self.note(action, subject, detail).await);
     }
 
     /// As [`did`](Self::did), by a tool that holds the data directory's lock.
     pub(super) async fn did_under_lock(&self, action: Action, subject: &str, detail: &str) {
-        warn(self.write_down(action, subject, detail).await);
+        self.judge(action, subject, self.write_down(action, subject, detail).await);
+    }
+
+    /// Whether an action of this call is in no audit log.
+    pub(super) fn is_unaudited(&self) -> bool {
+        self.unaudited.load(Ordering::Relaxed)
+    }
+
+    fn judge(&self, action: Action, subject: &str, noted: anyhow::Result<()>) {
+        if let Err(error) = noted {
+            self.unaudited.store(true, Ordering::Relaxed);
+            let says = format!("{action} of {subject} is done, but it is in no audit log: {error:#}");
+            console::complain(&says, self.json);
+        }
     }
 
     async fn write_down(&self, action: Action, subject: &str, detail: &str) -> anyhow::Result<()> {
@@ -42,33 +61,93 @@ impl ToolContext {
 
     async fn note(&self, action: Action, subject: &str, detail: &str) -> anyhow::Result<()> {
         let folder = &self.config.node.data_dir;
-        if !folder.is_dir() {
-            bail!("there is no data directory {} here", folder.display());
+        data_dir::make_private(folder)?;
+        let line = format!("{}\n", json!({ "deed": { "action": action, "subject": subject, "detail": detail } }));
+        let begun = (self.clock)();
+        loop {
+            if let Some(_lock) = data_dir::try_lock(folder)? {
+                return self.write_down(action, subject, detail).await;
+            }
+            let unheard = match timeout(NOTED_WITHIN, self.ask_gateway(&line)).await {
+                Ok(Ok(answer)) if answer == NOTED => return Ok(()),
+                Ok(Ok(answer)) => bail!("the gateway says {answer}"),
+                Ok(Err(error)) => error,
+                Err(_) => bail!("the gateway takes too long"),
+            };
+            if (self.clock)().saturating_sub(begun) >= NOTED_WITHIN {
+                return Err(unheard);
+            }
+            // Another command holds the lock for a moment, or a gateway that starts or stops does.
+            sleep(RETRY_INTERVAL).await;
         }
-        if let Some(_lock) = data_dir::try_lock(folder)? {
-            return self.write_down(action, subject, detail).await;
-        }
-        let line = json!({ "deed": { "action": action, "subject": subject, "detail": detail } });
-        timeout(NOTED_WITHIN, self.ask_gateway(&format!("{line}\n"))).await.context("the gateway takes too long")?
     }
 
-    async fn ask_gateway(&self, line: &str) -> anyhow::Result<()> {
+    /// Returns the gateway's answer; the error if there is no gateway, or it went without one.
+    async fn ask_gateway(&self, line: &str) -> anyhow::Result<String> {
         let socket = self.config.node.data_dir.join(data_dir::CONTROL);
         let stream = UnixStream::connect(&socket).await;
         let stream = stream.with_context(|| format!("the gateway cannot be reached at {}", socket.display()))?;
         let (reading, mut writing) = stream.into_split();
         writing.write_all(line.as_bytes()).await?;
         let answer = BufReader::new(reading).lines().next_line().await?;
-        match answer.as_deref() {
-            Some(r#"{"noted":true}"#) => Ok(()),
-            Some(said) => bail!("the gateway says {said}"),
-            None => bail!("the gateway did not take it; are you its owner?"),
-        }
+        answer.context("the gateway did not take it; are you its owner?")
     }
 }
 
-fn warn(noted: anyhow::Result<()>) {
-    if let Err(error) = noted {
-        console::mention(&format!("warning: this is in no audit log: {error:#}"));
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::Path,
+        sync::atomic::{AtomicBool, AtomicU64},
+    };
+
+    use super::*;
+    use crate::{
+        cli::{CreateToken, TokenCommand, Tool},
+        config::{Config, Secrets},
+        core::record::UtcMicros,
+        store::{audit::AuditQuery, sqlite::SqliteStore},
+        tool,
+    };
+
+    fn context(data_dir: &Path, clock: fn() -> Duration) -> ToolContext {
+        let mut config = Config::default();
+        config.node.data_dir = data_dir.to_owned();
+        ToolContext {
+            config,
+            secrets: Secrets::default(),
+            warnings: Vec::new(),
+            json: false,
+            utc: || UtcMicros(1),
+            clock,
+            unaudited: AtomicBool::new(false),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_act_is_written_once_another_command_has_let_go_of_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = context(folder.path(), || Duration::ZERO);
+        let held = data_dir::try_lock(folder.path()).unwrap().unwrap();
+        // The first look finds the lock held, and no gateway.
+        tokio::join!(ctx.did(Action::UserCreate, "ada", "Added."), async move { drop(held) });
+        assert!(!ctx.is_unaudited());
+        let log = SqliteStore::look(&ctx.database()).await.unwrap();
+        let log = log.entries(AuditQuery { limit: 9, ..AuditQuery::default() }).await.unwrap().entries;
+        let told: Vec<_> = log.iter().map(|entry| (entry.deed.action, entry.deed.subject.as_str())).collect();
+        assert_eq!(told, [(Action::UserCreate, "ada")]);
+    }
+
+    #[tokio::test]
+    async fn an_act_that_is_in_no_log_is_reported_and_its_command_fails() {
+        static MINUTES: AtomicU64 = AtomicU64::new(0);
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = context(folder.path(), || Duration::from_secs(60 * MINUTES.fetch_add(1, Ordering::Relaxed)));
+        let _held = data_dir::try_lock(folder.path()).unwrap().unwrap();
+        let (user, name) = ("admin".to_owned(), "ci".to_owned());
+        let create = TokenCommand::Create(CreateToken { user, name, scopes: Vec::new(), expires: None });
+        let report = tool::run(&ctx, Tool::Token(create)).await.unwrap();
+        assert_eq!(report.code, 1);
+        assert!(report.text.starts_with("pgt_"), "its secret is shown this once: {}", report.text);
     }
 }

@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -84,6 +84,8 @@ pub struct ToolContext {
     pub utc: fn() -> UtcMicros,
     /// The monotonic clock, for durations.
     pub clock: fn() -> Duration,
+    /// Whether something was done that is in no audit log: then the call fails.
+    pub unaudited: AtomicBool,
 }
 
 /// The result of a tool.
@@ -107,9 +109,12 @@ pub async fn run(ctx: &ToolContext, tool: Tool) -> anyhow::Result<Report> {
         data_dir::refuse_others(data_dir, geteuid().as_raw())?;
     }
     let is_looked_for = is_looked_for(&tool);
-    let report = work(ctx, tool).await?;
+    let mut report = work(ctx, tool).await?;
     if is_looked_for {
         ctx.let_gateway_look().await;
+    }
+    if ctx.is_unaudited() {
+        report.code = 1;
     }
     Ok(report)
 }

@@ -1,6 +1,6 @@
 //! The tools for users: their messages if there is nothing to work on.
 
-use std::{fs, os::unix::fs::chown, thread};
+use std::{collections::BTreeSet, fs, os::unix::fs::chown, thread};
 
 use rustix::process::geteuid;
 
@@ -13,6 +13,23 @@ fn a_token_of_admin_that_works_nowhere_is_told_to_be_one() {
     let create = ["token", "create", "--user", "admin", "--name", "ci"];
     let made = tool(&dir.path().join("data"), &create);
     assert!(made.code == Some(0) && made.err.contains("it is not set here"), "{}", made.err);
+}
+
+#[test]
+fn commands_that_are_given_at_once_all_stand_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    well(&data_dir, &["migrate"]);
+    let create = || well(&data_dir, &["token", "create", "--user", "admin", "--name", "ci"]);
+    let made: BTreeSet<String> = thread::scope(|scope| {
+        let made = [(); 12].map(|()| scope.spawn(create));
+        made.map(|made| made.join().unwrap()["id"].as_str().unwrap().to_owned()).into()
+    });
+    let log = tool(&data_dir, &["audit", "export"]).out;
+    let entries = log.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let told: BTreeSet<String> = entries.map(|entry| entry["subject"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(told, made);
+    well(&data_dir, &["audit", "verify"]);
 }
 
 #[test]
