@@ -88,6 +88,10 @@ words! {
         DeviceSignOut => "device.sign_out",
         /// The stores were compared on request.
         StoreSweep => "store.sweep",
+        /// The stores were mended by the doctor.
+        StoreRepair => "store.repair",
+        /// A person confirmed that a gateway is gone, and it was fenced.
+        NodeConfirmDead => "node.confirm_dead",
         /// The gateway began to serve.
         GatewayStart => "gateway.start",
         /// The gateway read its configuration again.

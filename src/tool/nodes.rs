@@ -10,6 +10,7 @@ use super::{Report, ToolContext, stores};
 use crate::{
     cli::NodeCommand,
     core::{
+        audit::Action,
         lease::WATCH,
         record::{Epoch, NodeId},
     },
@@ -75,6 +76,7 @@ pub async fn run(ctx: &ToolContext, command: &NodeCommand) -> anyhow::Result<Rep
         let now = nodes.iter().find(|node| node.id == id).map(|node| node.holder);
         bail!(refused(node, now));
     }
+    ctx.did(Action::NodeConfirmDead, node, &format!("Fenced in its epoch {}.", lease.epoch.0)).await;
     let next = Epoch(lease.epoch.0.saturating_add(1));
     if let Some(live) = stores::live(ctx, NodeId("pulsegate-node-tool".to_owned()), Epoch(1))?
         && let Err(error) = live.fence(id, next).await

@@ -18,7 +18,10 @@ use self::{
 use super::{Report, STOP_IT, ToolContext, plural, progress::Progress, stores};
 use crate::{
     cli::Doctor,
-    core::record::{Epoch, NodeId, UtcMicros},
+    core::{
+        audit::Action,
+        record::{Epoch, NodeId, UtcMicros},
+    },
     data_dir,
     recording::directory::RecordingDir,
     store::{LiveStore, RecordStore, StoreError, mysql::MySqlStore, sqlite::SqliteStore},
@@ -173,8 +176,13 @@ impl Patient {
         let total = found.differences.values().map(Vec::len).sum::<usize>() as u64;
         let batch = ctx.config.session.cleanup_batch_size.max(1) as usize;
         let progress = Progress::new("mend", total, ctx.clock);
-        let mended = repair::repair(&self.view(), &found, (ctx.utc)(), batch, recording_dir, progress).await?;
-        Ok((self.compare(ctx, rows).await?, mended))
+        let mended = repair::repair(&self.view(), &found, (ctx.utc)(), batch, recording_dir, progress).await;
+        let told = match &mended {
+            Ok(mended) => format!("{} written.", plural(*mended, "record")),
+            Err(_) => "Broken off by a store that failed; what was mended before stays.".to_owned(),
+        };
+        ctx.did_under_lock(Action::StoreRepair, &self.node.0, &told).await;
+        Ok((self.compare(ctx, rows).await?, mended?))
     }
 
     /// Whether another process renews this node's lease in the records: the lock proves only that none does on this

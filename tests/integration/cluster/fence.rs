@@ -101,6 +101,8 @@ fn a_person_who_knows_that_a_node_is_gone_has_its_sessions_closed() {
     assert!(status.success() && said.contains("\"state\":\"silent\""), "{said}");
     let (status, said) = tool.run(&["node", "confirm-dead", "gw-2"]);
     assert!(status.success() && said.contains("gw-2 is fenced"), "{said}");
+    let (_, log) = tool.run(&["audit", "export"]);
+    assert!(log.contains(r#""node.confirm_dead""#) && log.contains("Fenced in its epoch"), "{log}");
     within(Duration::from_secs(10), "closed", || one.says(&id, "closed/node_lost").is_some());
     let shown = one.shows("/api/v1/nodes");
     let row = shown["nodes"].as_array().unwrap().iter().find(|row| row["id"] == "gw-2").cloned().unwrap();

@@ -109,6 +109,8 @@ export const ACTIONS = [
   "token.revoke",
   "device.sign_out",
   "store.sweep",
+  "store.repair",
+  "node.confirm_dead",
   "gateway.start",
   "gateway.stop",
   "gateway.reload",

@@ -52,6 +52,9 @@ fn a_doctor_finds_what_a_killed_gateway_left_open_and_closes_it() {
     let mended = well(&data_dir, &["doctor", "--repair"]);
     assert_eq!((&mended["mended"], &mended["healthy"]), (&2.into(), &true.into()));
     assert_eq!(well(&data_dir, &["doctor"])["healthy"], true);
+    let log = tool(&data_dir, &["audit", "export"]).out;
+    let told: Vec<&str> = log.lines().filter(|line| line.contains(r#""store.repair""#)).collect();
+    assert!(told.len() == 1 && told[0].contains("2 records written."), "{log}");
     let gateway = home.start();
     let sessions = gateway.lists("reason=node_lost");
     assert_eq!(sessions.len(), 2);
