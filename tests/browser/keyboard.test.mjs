@@ -103,11 +103,17 @@ promise("a user signs in, works, ends a session, adds a target and invites anoth
   await desk.tabTo("person-invites");
   await keyboard.press("Space");
   await press(desk, "person-save");
-  await desk.at("link").waitFor();
+  await desk.page.getByRole("dialog", { name: "A link for ada" }).waitFor();
+  await focused(desk, "link");
   await press(desk, "link-done");
   await desk.page.locator('[data-testid=person-row][data-name="ada"]').waitFor();
   await focused(desk, "person-add");
-  await press(desk, "sign-out");
+  await press(desk, "person-password");
+  await press(desk, "reset-link");
+  await desk.page.getByRole("dialog", { name: "A link for ada" }).waitFor();
+  await focused(desk, "link");
+  await press(desk, "link-done");
+  await press(desk, "sign-out", "Shift+Tab");
   await focused(desk, "signin-name");
 });
 
