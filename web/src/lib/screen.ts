@@ -7,6 +7,7 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal, type IDisposable } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import { textOf } from "./buffer";
+import { letterOf } from "./keys";
 import { FONT_PIXELS, fitLetters } from "./letters";
 import { Pan } from "./pan";
 import { asksFirst, linesOf, plainPaste } from "./paste";
@@ -237,12 +238,12 @@ export class Screen {
   #takesKey(event: KeyboardEvent): boolean {
     const shortcut = isMac ? event.metaKey && !event.ctrlKey : event.ctrlKey && event.shiftKey;
     if (!shortcut || event.altKey || event.type !== "keydown") return true;
-    switch (event.code) {
-      case "KeyF":
+    switch (letterOf(event)) {
+      case "F":
         event.preventDefault();
         this.#events.openSearch();
         return false;
-      case "KeyG":
+      case "G":
         event.preventDefault();
         this.#events.openControl();
         return false;
@@ -250,12 +251,12 @@ export class Screen {
         event.preventDefault();
         this.#events.leave();
         return false;
-      case "KeyC":
+      case "C":
         if (isMac && !this.terminal.hasSelection()) return true;
         event.preventDefault();
         this.#copy();
         return false;
-      case "KeyV":
+      case "V":
         // The browser turns this key into a paste event.
         return false;
       default:
