@@ -11,6 +11,7 @@ import { letterOf } from "./keys";
 import { FONT_PIXELS, fitLetters } from "./letters";
 import { Pan } from "./pan";
 import { asksFirst, linesOf, plainPaste } from "./paste";
+import { scrollBySwipes } from "./swipe";
 import { plainTitle } from "./text";
 import { DARK, DARK_SEARCH, FONT, LIGHT, LIGHT_SEARCH } from "./theme";
 
@@ -103,6 +104,7 @@ export class Screen {
     this.#guard();
     this.#wire();
     this.terminal.open(host);
+    this.#undo.push(scrollBySwipes(host, this.terminal));
     this.terminal.textarea?.setAttribute("aria-description", `${LEAVE_KEY} moves the focus out of the terminal.`);
     const observer = new ResizeObserver(() => this.fit());
     observer.observe(host);

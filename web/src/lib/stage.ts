@@ -8,6 +8,7 @@ import "@xterm/xterm/css/xterm.css";
 import { textOf } from "./buffer";
 import { FONT_PIXELS, fitLetters } from "./letters";
 import type { Stage } from "./player";
+import { scrollBySwipes } from "./swipe";
 import { DARK, FONT, LIGHT } from "./theme";
 
 /** Lines above the screen that a jump brings back. */
@@ -19,6 +20,7 @@ export class XtermStage implements Stage {
   #serialize = new SerializeAddon();
   #fit = new FitAddon();
   #host: HTMLElement | undefined;
+  #unswipe = () => {};
   #observer = new ResizeObserver(() => this.#fitHost());
 
   constructor(host?: HTMLElement) {
@@ -40,6 +42,7 @@ export class XtermStage implements Stage {
     if (host === undefined) return;
     this.terminal.loadAddon(this.#fit);
     this.terminal.open(host);
+    this.#unswipe = scrollBySwipes(host, this.terminal);
     this.#observer.observe(host);
   }
 
@@ -76,6 +79,7 @@ export class XtermStage implements Stage {
 
   dispose(): void {
     this.#observer.disconnect();
+    this.#unswipe();
     this.terminal.dispose();
   }
 }

@@ -1,0 +1,168 @@
+// Tests a terminal under fingers: the keys that a phone's keyboard lacks, and that a swipe scrolls.
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { Desk } from "./support/desk.mjs";
+import { promise } from "./support/lab.mjs";
+import { until } from "./support/until.mjs";
+
+const PASSWORD = "correct horse battery";
+/** A small phone's window, in pixels. */
+const PHONE = { width: 375, height: 667 };
+/** Smallest size of what a finger hits (WCAG 2.2, 2.5.5), in pixels. */
+const TARGET = 44;
+
+/** One finger on a page. */
+class Finger {
+  #session;
+  #page;
+
+  /** Makes a page one on a phone. */
+  static async on({ page }, size = PHONE) {
+    const finger = new Finger();
+    finger.#page = page;
+    finger.#session = await page.context().newCDPSession(page);
+    await finger.#session.send("Emulation.setTouchEmulationEnabled", { enabled: true, maxTouchPoints: 2 });
+    await finger.#session.send("Emulation.setDeviceMetricsOverride", { ...size, deviceScaleFactor: 2, mobile: true });
+    return finger;
+  }
+
+  async #touch(type, ...touchPoints) {
+    await this.#session.send("Input.dispatchTouchEvent", { type, touchPoints });
+  }
+
+  async tap(locator) {
+    const { x, y, width, height } = await locator.boundingBox();
+    await this.#touch("touchStart", { x: x + width / 2, y: y + height / 2 });
+    await this.#touch("touchEnd");
+  }
+
+  /** Draws the finger over an element, from its middle, in steps of a few pixels. */
+  async swipe(locator, right, down) {
+    const { x, y, width, height } = await locator.boundingBox();
+    const [from, steps] = [{ x: x + width / 2, y: y + height / 2 }, Math.ceil(Math.hypot(right, down) / 10)];
+    await this.#touch("touchStart", from);
+    for (let step = 1; step <= steps; step += 1) {
+      await this.#touch("touchMove", { x: from.x + (right * step) / steps, y: from.y + (down * step) / steps });
+    }
+    await this.#touch("touchEnd");
+  }
+
+  /** Composes a word as a soft keyboard does that completes words: nothing of it counts as typed yet. */
+  async compose(text) {
+    await this.#session.send("Input.imeSetComposition", { text, selectionStart: text.length, selectionEnd: text.length });
+  }
+
+  /** Takes a picture in both schemes, if pictures are wanted. */
+  async picture(name) {
+    if (!process.env.PICTURES) return;
+    for (const value of ["dark", "light"]) {
+      await this.#session.send("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value }] });
+      await this.#page.screenshot({ path: join(process.env.PICTURES, `touch-${name}-${value}.png`) });
+    }
+    await this.#session.send("Emulation.setEmulatedMedia", { features: [] });
+  }
+}
+
+/** Returns the function that presses a key under the terminal. */
+const presser = (desk, finger) => (name) => finger.tap(desk.at("keys").getByRole("button", { name, exact: true }));
+
+/** Returns the lines of a terminal that are in sight. */
+const inSight = (desk, place = "terminal") => desk.page.locator(`[data-testid=${place}] .xterm-rows`).innerText();
+
+/** Collects what the terminals of this page send from now on, as one text. */
+function listen(desk) {
+  const sent = { text: "" };
+  desk.page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => (sent.text += Buffer.from(payload).toString("latin1"))));
+  return sent;
+}
+
+/** Adds ada, who watches this session in a browser of her own. */
+async function watches(lab, gateway, id) {
+  await gateway.change("POST", "/users", { name: "ada", role: "operator", grants: [], password: PASSWORD });
+  const ada = new Desk(await (await lab.browser()).open(gateway.origin));
+  await ada.at("signin-name").fill("ada");
+  await ada.at("signin-password").fill(PASSWORD);
+  await ada.at("signin-submit").click();
+  await ada.at("nav-sessions").click();
+  await ada.row(id).getByTestId("session-watch").click();
+  return ada;
+}
+
+promise("a swipe scrolls a terminal's lines, and moves in a program that fills the screen", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  const sent = listen(desk);
+  const finger = await Finger.on(desk);
+  const id = await desk.openPlayground();
+  await desk.ask("flood 10KB", /again\.\n/);
+  await desk.ask("echo end", /^end$/m);
+  const sees = (one, pattern, place) => until(`${pattern} in sight`, async () => pattern.test(await inSight(one, place)));
+  const terminal = desk.at("terminal");
+  await sees(desk, /^end\s/m);
+  const rows = () => desk.page.locator("[data-testid=terminal] .xterm-rows > div").allInnerTexts();
+  const before = await rows();
+  const first = before.findIndex((row) => /^\d{10} /.test(row));
+  const line = (await terminal.locator(".xterm-screen").boundingBox()).height / before.length;
+  await finger.swipe(terminal, 0, 12.5 * line);
+  await until("it to be scrolled by what the finger went", async () => (await rows()).indexOf(before[first]) === first + 12);
+  await finger.swipe(terminal, 100, 20);
+  await until("them still", async () => !/^end\s/m.test(await inSight(desk)));
+  await finger.swipe(terminal, 0, -300);
+  await sees(desk, /^end\s/m);
+  // A tap still leads into it.
+  await desk.page.evaluate(() => document.activeElement.blur());
+  await finger.tap(terminal);
+  await until("the focus in the terminal", async () => /xterm-helper-textarea/.test((await desk.focus()).tag));
+
+  await desk.ask("page", /^│●/m);
+  await finger.swipe(terminal, 0, -100);
+  await desk.reads(/^│ +│\n│ +│\n│●/m);
+  await finger.swipe(terminal, 0, 200);
+  await desk.reads(/^┌─+┐\n│●/m);
+  await desk.page.keyboard.type("q");
+  await sees(desk, /^end\s/m);
+  // A program that asks for the mouse is told of a wheel.
+  await desk.type("raw");
+  for (const mode of ["1000h", "1006h"]) {
+    await desk.page.keyboard.press("Escape");
+    await desk.page.keyboard.type(`[?${mode}`);
+  }
+  await until("a report of the wheel", async () => (await finger.swipe(terminal, 0, 60), /\x1b\[<64;\d+;\d+M/.test(sent.text)));
+  await desk.page.keyboard.press("Control+]");
+
+  // Who only watches scrolls too.
+  const ada = await watches(lab, gateway, id);
+  await sees(ada, /^end\s/m);
+  const hers = await Finger.on(ada);
+  await ada.at("control-standing").waitFor();
+  await hers.swipe(ada.at("terminal"), 0, 200);
+  await until("earlier lines in sight of who watches", async () => !/^end\s/m.test(await inSight(ada)));
+
+  await desk.type("exit");
+  await desk.ending();
+  await desk.page.goto(`${gateway.origin}/#/r/${id}`);
+  await desk.page.locator("[data-testid=replay][data-sealed=true]").waitFor();
+  await until("the end of the replay", async () => (await desk.at("replay-seek").fill("99999"), /\$ exit$/m.test(await desk.screen())));
+  await sees(desk, /^end\s/m, "replay-film");
+  await finger.picture("replay");
+  await finger.swipe(desk.at("replay-film"), 0, 200);
+  await until("earlier lines of the replay", async () => !/^end\s/m.test(await inSight(desk, "replay-film")));
+});
+
+promise("a phone that watches a wide screen pans it to the side by swipes, and scrolls its lines", async (lab) => {
+  const gateway = await lab.demo();
+  const owner = await lab.desk(gateway);
+  await owner.page.setViewportSize({ width: 1600, height: 800 });
+  const id = await owner.openPlayground();
+  await owner.ask("flood 10KB", /again\.\n/);
+  await owner.ask("echo end", /^end$/m);
+  const { page: ada } = await watches(lab, gateway, id);
+  const finger = await Finger.on({ page: ada });
+  const place = ada.getByTestId("terminal");
+  await until("a part of it in sight", () => place.evaluate((at) => at.classList.contains("panned") && /^end\s/m.test(at.innerText)));
+  await finger.swipe(place, -150, 10);
+  await until("the place to be panned", () => place.evaluate((at) => at.scrollLeft > 50));
+  assert.match(await inSight({ page: ada }), /^end\s/m);
+  // First to the edge of the place, then beyond.
+  await until("earlier lines in sight", async () => (await finger.swipe(place, 10, 150), !/^end\s/m.test(await inSight({ page: ada }))));
+});
