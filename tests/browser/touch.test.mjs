@@ -88,6 +88,84 @@ async function watches(lab, gateway, id) {
   return ada;
 }
 
+promise("a phone shows the keys that its keyboard lacks, and they leave the keyboard open", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  const sent = listen(desk);
+  await desk.openPlayground();
+  assert.ok(await desk.at("keys").isHidden(), "keys beside a mouse");
+  const finger = await Finger.on(desk);
+  const press = presser(desk, finger);
+  await desk.at("keys").waitFor();
+  for (const button of await desk.at("keys").getByRole("button").all()) {
+    const { x, width, height } = await button.boundingBox();
+    assert.ok(x >= 0 && x + width <= PHONE.width && width >= TARGET - 1 && height >= TARGET, `${await button.innerText()}: ${width}×${height} at ${x}`);
+  }
+  await finger.tap(desk.at("terminal"));
+  const open = async () => assert.match((await desk.focus()).tag, /xterm-helper-textarea/);
+  await open();
+  await desk.page.keyboard.type("echo once");
+  await desk.page.keyboard.press("Enter");
+  await desk.reads(/^once$/m);
+  await press("Up");
+  await press("Left");
+  await desk.page.keyboard.type("X");
+  await desk.page.keyboard.press("Enter");
+  await desk.reads(/^oncXe$/m);
+  await open();
+
+  await desk.page.keyboard.type("hang");
+  await desk.page.keyboard.press("Enter");
+  const ctrl = desk.at("keys").getByRole("button", { name: "Ctrl", exact: true });
+  const held = (is) => until(`Ctrl to be ${is ? "held" : "let go"}`, async () => (await ctrl.getAttribute("aria-pressed")) === String(is));
+  await press("Ctrl");
+  await held(true);
+  await finger.picture("keys");
+  await desk.page.keyboard.type("c");
+  await desk.reads(/\^C\n/);
+  await held(false);
+  await press("Ctrl");
+  await press("Ctrl");
+  await held(false);
+  await desk.page.keyboard.type("echo clear");
+  await press("Vertical bar");
+  await desk.page.keyboard.press("Enter");
+  await desk.reads(/^clear\|$/m);
+
+  // In the mode that full-screen programs turn on an arrow is another sequence.
+  await desk.type("raw");
+  await desk.page.keyboard.press("Escape");
+  await desk.page.keyboard.type("[?1h");
+  await until("an arrow in application mode", async () => (await press("Up"), sent.text.includes("\x1bOA")));
+  await press("Ctrl");
+  await press("Left");
+  await press("Esc");
+  await press("Tab");
+  await until("the keys", () => sent.text.includes("\x1b[1;5D") && sent.text.includes("\t"));
+  await held(false);
+  await open();
+  await desk.isAccessible();
+});
+
+promise("Ctrl and Tab go with a keyboard that completes words: no letter waits for the end of its word", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  await desk.openPlayground();
+  const finger = await Finger.on(desk);
+  const press = presser(desk, finger);
+  await finger.tap(desk.at("terminal"));
+  await desk.page.keyboard.type("hang");
+  await desk.page.keyboard.press("Enter");
+  await press("Ctrl");
+  await finger.compose("c");
+  await desk.reads(/\^C\n/);
+  // A word is sent before the key after it, and once.
+  await finger.compose("echo");
+  await press("Vertical bar");
+  await finger.compose("x");
+  await desk.page.keyboard.insertText("x");
+  await desk.page.keyboard.press("Enter");
+  await desk.reads(/\$ echo\|x$/m);
+});
+
 promise("a swipe scrolls a terminal's lines, and moves in a program that fills the screen", async (lab) => {
   const gateway = await lab.demo();
   const desk = await lab.desk(gateway);
@@ -130,16 +208,18 @@ promise("a swipe scrolls a terminal's lines, and moves in a program that fills t
   await until("a report of the wheel", async () => (await finger.swipe(terminal, 0, 60), /\x1b\[<64;\d+;\d+M/.test(sent.text)));
   await desk.page.keyboard.press("Control+]");
 
-  // Who only watches scrolls too.
+  // Who only watches has no keys, and scrolls too.
   const ada = await watches(lab, gateway, id);
   await sees(ada, /^end\s/m);
   const hers = await Finger.on(ada);
   await ada.at("control-standing").waitFor();
+  assert.equal(await ada.at("keys").count(), 0);
   await hers.swipe(ada.at("terminal"), 0, 200);
   await until("earlier lines in sight of who watches", async () => !/^end\s/m.test(await inSight(ada)));
 
   await desk.type("exit");
   await desk.ending();
+  assert.equal(await desk.at("keys").count(), 0);
   await desk.page.goto(`${gateway.origin}/#/r/${id}`);
   await desk.page.locator("[data-testid=replay][data-sealed=true]").waitFor();
   await until("the end of the replay", async () => (await desk.at("replay-seek").fill("99999"), /\$ exit$/m.test(await desk.screen())));

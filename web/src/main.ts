@@ -2,6 +2,7 @@
 import { mount } from "svelte";
 import "./app.css";
 import "./pages.css";
+import { followSight } from "./lib/sight";
 import { workspace } from "./lib/workspace.svelte";
 import App from "./ui/App.svelte";
 
@@ -14,5 +15,6 @@ declare global {
 
 window.pulsegate = Object.freeze({ text: () => workspace.screen?.text() ?? "" });
 
+followSight();
 const root = document.getElementById("app");
 if (root !== null) mount(App, { target: root });
