@@ -246,3 +246,27 @@ promise("a phone that watches a wide screen pans it to the side by swipes, and s
   // First to the edge of the place, then beyond.
   await until("earlier lines in sight", async () => (await finger.swipe(place, 10, 150), !/^end\s/m.test(await inSight({ page: ada }))));
 });
+
+promise("a screen reader reads terminals once that is turned on, in every page and for good", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  const id = await desk.openPlayground();
+  await desk.at("nav-account").click();
+  const other = new Desk(await desk.page.context().newPage());
+  await other.page.goto(desk.page.url());
+  await other.at("read-aloud").check();
+  await desk.page.bringToFront();
+  await desk.at(`tab-${id}`).click();
+  await desk.type("echo aloud");
+  const tree = desk.at("terminal").getByRole("list");
+  await tree.getByRole("listitem").filter({ hasText: /^aloud/ }).waitFor();
+  const said = desk.at("terminal").locator("[aria-live]");
+  await until("the output to be announced", async () => /aloud/.test(await said.innerText()));
+  await desk.isAccessible();
+  await desk.page.reload();
+  await tree.getByRole("listitem").filter({ hasText: /^aloud/ }).waitFor();
+  await desk.at("nav-account").click();
+  assert.ok(await desk.at("read-aloud").isChecked());
+  await desk.at("read-aloud").uncheck();
+  await desk.at(`tab-${id}`).click();
+  await tree.waitFor({ state: "detached" });
+});

@@ -105,7 +105,8 @@ export class Screen {
     this.#wire();
     this.terminal.open(host);
     this.#undo.push(scrollBySwipes(host, this.terminal));
-    this.terminal.textarea?.setAttribute("aria-description", `${LEAVE_KEY} moves the focus out of the terminal.`);
+    const hint = `${LEAVE_KEY} moves the focus out of the terminal. Under Account you can have it read aloud.`;
+    this.terminal.textarea?.setAttribute("aria-description", hint);
     const observer = new ResizeObserver(() => this.fit());
     observer.observe(host);
     this.#undo.push(() => observer.disconnect());
@@ -173,6 +174,11 @@ export class Screen {
   /** Returns everything in the buffer as text, wrapped lines joined. */
   text(): string {
     return textOf(this.terminal);
+  }
+
+  /** Offers what is shown to a screen reader, or no longer. */
+  read(aloud: boolean): void {
+    this.terminal.options.screenReaderMode = aloud;
   }
 
   dispose(): void {

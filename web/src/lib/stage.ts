@@ -71,6 +71,11 @@ export class XtermStage implements Stage {
     return textOf(this.terminal);
   }
 
+  /** Offers what is shown to a screen reader, or no longer. */
+  read(aloud: boolean): void {
+    this.terminal.options.screenReaderMode = aloud;
+  }
+
   /** Fits the whole grid into the host: it was recorded in a window of another size, without bars above. */
   #fitHost(): void {
     if (this.#host === undefined || this.#host.clientWidth === 0 || this.#host.clientHeight === 0) return;
