@@ -12,6 +12,7 @@ use crate::{
         gateway::{Gateway, Home},
         playground::Playground,
         sshd::Options,
+        terminal::PATIENCE,
     },
 };
 
