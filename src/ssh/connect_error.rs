@@ -77,6 +77,17 @@ pub enum ConnectError {
         /// The presented key's SHA-256 fingerprint.
         presented: String,
     },
+    /// The host key was accepted, and the audit log did not take it.
+    #[error(
+        "The host key of {host}, {presented}, was accepted and cannot be noted: the audit log cannot be written. Tell the \
+         operator."
+    )]
+    HostKeyUnnoted {
+        /// The host as in known_hosts.
+        host: String,
+        /// The presented key's SHA-256 fingerprint.
+        presented: String,
+    },
     /// The host key is unknown, and the user who dials is not asked.
     #[error(
         "The host key of {host}, {presented}, is not known. An operator accepts it under Host keys, where it waits; \
@@ -189,6 +200,7 @@ impl ConnectError {
             Self::AuthFailed { .. } | Self::Credential { .. } => EndReason::AuthFailed,
             Self::NameNotResolved { .. }
             | Self::AddressDenied { .. }
+            | Self::HostKeyUnnoted { .. }
             | Self::NameNotChecked { .. }
             | Self::Refused { .. }
             | Self::TimedOut { .. }

@@ -54,7 +54,7 @@ impl HostKeyCheck<'_> {
         };
         let detail = format!("{} {}, accepted by {by}.", key.algorithm(), fingerprint(&key));
         if !self.person.may_trust(self.name, detail).await {
-            return Err(self.declined(&key));
+            return Err(ConnectError::HostKeyUnnoted { host: self.name.to_owned(), presented: fingerprint(&key) });
         }
         tracing::info!(host = self.name, key = fingerprint(&key), "host key accepted");
         let verdict = self.host_keys.remember(self.name, &key, by).await?;

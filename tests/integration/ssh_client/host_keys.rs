@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use pulsegate::ssh::{ConnectError, Credential, HostKeyPolicy, PromptKind, ReviewError};
+use pulsegate::{
+    core::record::EndReason,
+    ssh::{ConnectError, Credential, HostKeyPolicy, PromptKind, ReviewError},
+};
 
 use crate::{
     sshd,
@@ -146,10 +149,15 @@ async fn a_changed_key_waits_until_it_is_accepted_and_takes_the_place_of_the_old
 #[tokio::test]
 async fn no_key_is_remembered_that_nothing_can_tell_of() {
     let sshd = sshd!(Options::default());
-    let mut trusting = caller(&sshd, HostKeyPolicy::AcceptNew);
-    trusting.witnessed = false;
-    assert!(matches!(trusting.refusal().await, ConnectError::HostKeyDeclined { .. }));
-    assert!(!trusting.known_hosts.exists());
+    for policy in [HostKeyPolicy::AcceptNew, HostKeyPolicy::Ask] {
+        let mut trusting = caller(&sshd, policy).answering(["yes"]);
+        trusting.witnessed = false;
+        let refusal = trusting.refusal().await;
+        let presented = sshd.host_key_fingerprint.clone();
+        assert_eq!(refusal, ConnectError::HostKeyUnnoted { host: name(&sshd), presented });
+        assert_eq!(refusal.reason(), EndReason::ConnectFailed, "nobody rejected it");
+        assert!(!trusting.known_hosts.exists());
+    }
 }
 
 #[tokio::test]
