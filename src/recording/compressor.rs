@@ -38,7 +38,7 @@ const NICENESS: i32 = 19;
 const REST_FACTOR: u32 = 3;
 
 /// Extension of a file that is not complete yet.
-const UNFINISHED: &str = "part";
+pub(super) const UNFINISHED: &str = "part";
 
 /// The handle that gives the thread its work.
 pub struct Compressor(SyncSender<PathBuf>);

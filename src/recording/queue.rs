@@ -2,6 +2,7 @@
 //! no lock and no wake-up is paid per byte. Its producers bound it (see `sender.rs`). Knows no file.
 
 use std::{
+    io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -30,6 +31,8 @@ pub enum Content {
     Resize(u16, u16),
     /// The number of bytes that found no room in the queue.
     Lost(u64),
+    /// The disk could not sync what was written so far; put in by the syncer.
+    Unsynced(io::Error),
     /// The recording ends; the sender, if any, receives its seal, or `None` if there is nothing to keep.
     Close(Option<oneshot::Sender<Option<Seal>>>),
 }
@@ -59,11 +62,12 @@ pub struct Item {
 }
 
 impl Item {
-    /// Returns the memory that it takes while it waits, in bytes.
+    /// Returns the memory that it takes while it waits, in bytes; none of a session that did not put it in.
     pub fn size(&self) -> usize {
         match &self.what {
             Content::Output(bytes) | Content::Input(bytes) => bytes.len() + size_of::<Self>(),
             Content::Open(_) | Content::Resize(..) | Content::Lost(_) | Content::Close(_) => size_of::<Self>(),
+            Content::Unsynced(_) => 0,
         }
     }
 

@@ -62,7 +62,7 @@ impl Tally {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// Whether the last write failed.
+    /// Whether a write or a sync failed and no probe has succeeded since.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
     }
@@ -86,16 +86,18 @@ impl Tally {
         self.lost.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn note(&self, failed: Option<&io::Error>) {
-        match failed {
-            Some(error) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                if !self.failing.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "recordings cannot be written; their policy decides what becomes of the sessions");
-                }
-            }
-            None if self.failing.swap(false, Ordering::Relaxed) => tracing::info!("recordings can be written again"),
-            None => {}
+    /// Notes a failure. A write that succeeds afterwards proves nothing: it may only have reached the system's memory.
+    fn fails(&self, error: &io::Error) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "recordings cannot be written; their policy decides what becomes of the sessions");
+        }
+    }
+
+    /// Notes a probe that succeeded.
+    pub(super) fn recovers(&self) {
+        if self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("recordings can be written again");
         }
     }
 }
@@ -106,7 +108,7 @@ pub struct Shared {
     pub(super) settings: Settings,
     pub(super) queue: Queue,
     pub(super) tally: Tally,
-    last_id: AtomicU64,
+    pub(super) last_id: AtomicU64,
 }
 
 /// The handle that begins recordings; cheap to clone, usable from any thread.
@@ -125,7 +127,7 @@ impl Recorder {
         compressor::sweep(&shared.settings.recording_dir)?;
         let compressor = shared.settings.compress.then(|| Compressor::start(shared.clone())).transpose()?;
         let open = OpenRecordings::default();
-        let syncer = Syncer::start(&shared.settings, open.clone(), compressor)?;
+        let syncer = Syncer::start(shared.clone(), open.clone(), compressor)?;
         let recorder_thread =
             RecorderThread { shared: shared.clone(), syncer, open, recordings: HashMap::new(), dirty: BTreeSet::new() };
         thread::Builder::new().name("recorder".to_owned()).spawn(move || recorder_thread.run())?;
@@ -208,7 +210,8 @@ impl RecorderThread {
     fn run(mut self) {
         let mut synced = (self.shared.settings.clock)();
         loop {
-            let items = self.shared.queue.take((!self.dirty.is_empty()).then_some(SYNC_INTERVAL));
+            let awaits_sync = !self.dirty.is_empty() || self.shared.tally.is_failing();
+            let items = self.shared.queue.take(awaits_sync.then_some(SYNC_INTERVAL));
             let mut written: HashMap<u64, usize> = HashMap::new();
             for item in items {
                 *written.entry(item.recording_id).or_default() += item.size();
@@ -231,9 +234,8 @@ impl RecorderThread {
 
     /// Passes written files to the syncer to be synced, or tries again a second later if it is busy.
     fn sync(&mut self) {
-        let files =
-            self.dirty.iter().filter_map(|recording_id| self.recordings.get(recording_id)?.writer.as_ref()?.file());
-        if !self.syncer.sync(files.collect()) {
+        let file = |id: &u64| Some((*id, self.recordings.get(id)?.writer.as_ref()?.file()?));
+        if !self.syncer.sync(self.dirty.iter().filter_map(file).collect()) {
             return;
         }
         for recording_id in std::mem::take(&mut self.dirty) {
@@ -260,6 +262,7 @@ impl RecorderThread {
                     recording.lose(bytes);
                 }
             }
+            Content::Unsynced(error) => self.doubt(recording_id, at, &error),
             Content::Close(sealed) => {
                 let seal = self.close(recording_id, at);
                 if let Some(sealed) = sealed {
@@ -277,7 +280,9 @@ impl RecorderThread {
         self.open.begin(path.clone());
         let mut recording = RecordingState { opening, required, path, writer: None, lost: 0, try_at: at };
         let outcome = recording.make(at, &self.shared.settings);
-        self.shared.tally.note(outcome.as_ref().err());
+        if let Err(error) = &outcome {
+            self.shared.tally.fails(error);
+        }
         if let Some(opened) = opened {
             // A session that gave up waiting closes its recording.
             let _ = opened.send(outcome.map_err(|error| sentence(&error)));
@@ -295,7 +300,6 @@ impl RecorderThread {
         act: impl FnOnce(&mut RecordingWriter) -> io::Result<()>,
     ) {
         let Some(recording) = self.recordings.get_mut(&recording_id) else { return };
-        let size = recording.size();
         let made = match &recording.writer {
             Some(_) => Ok(()),
             None if at < recording.try_at => return recording.miss(bytes, &self.shared.tally),
@@ -313,19 +317,26 @@ impl RecorderThread {
                 made
             }
         };
-        // A success that wrote nothing to the disk proves nothing.
-        if outcome.is_err() || recording.size() > size {
-            self.shared.tally.note(outcome.as_ref().err());
-        }
         let full = recording.writer.as_ref().is_some_and(RecordingWriter::is_full);
         match outcome {
-            Err(error) if recording.required => recording.opening.level.fails(sentence(&error)),
+            Err(error) => recording.fail(&error, &self.shared.tally),
             Ok(()) if full && recording.required => recording.opening.level.fails(format!(
                 "This session must be recorded, and its recording has reached its limit of {} bytes.",
                 self.shared.settings.max_size
             )),
-            Ok(()) | Err(_) => {}
+            Ok(()) => {}
         }
+    }
+
+    /// Handles a failed sync by the recording's policy: the system may have dropped what was written, and call the next
+    /// sync a success.
+    fn doubt(&mut self, recording_id: u64, at: Duration, error: &io::Error) {
+        // One that is sealed meanwhile takes no marker, and its session is over.
+        let Some(recording) = self.recordings.get_mut(&recording_id) else { return self.shared.tally.fails(error) };
+        if let Some(writer) = &mut recording.writer {
+            writer.doubt(at);
+        }
+        recording.fail(error, &self.shared.tally);
     }
 
     fn close(&mut self, recording_id: u64, at: Duration) -> Option<Seal> {
@@ -334,22 +345,21 @@ impl RecorderThread {
         self.shared.tally.open.fetch_sub(1, Ordering::Relaxed);
         let sealed = recording.writer.map(|writer| writer.seal(at));
         self.open.end(&recording.path);
-        let outcome = sealed?;
-        if !matches!(outcome, Ok(None)) {
-            self.shared.tally.note(outcome.as_ref().err());
-        }
-        let (seal, file) = outcome.ok().flatten()?;
+        let (seal, file) = sealed?.inspect_err(|error| self.shared.tally.fails(error)).ok().flatten()?;
         if let Some(file) = file {
-            self.syncer.take_sealed(file, &recording.path);
+            self.syncer.take_sealed(recording_id, file, &recording.path);
         }
         Some(seal)
     }
 }
 
 impl RecordingState {
-    /// Returns the size of the file in bytes.
-    fn size(&self) -> u64 {
-        self.writer.as_ref().map_or(0, RecordingWriter::size)
+    /// Counts a failure, and ends the session if it must be recorded.
+    fn fail(&self, error: &io::Error, tally: &Tally) {
+        tally.fails(error);
+        if self.required {
+            self.opening.level.fails(sentence(error));
+        }
     }
 
     /// Counts `bytes` as missing, in the recording and in `tally`.

@@ -1,9 +1,11 @@
-//! The thread beside the recorder that syncs recordings to the disk and passes sealed ones on to the compressor; while
-//! nothing of that waits it removes old ones. Knows neither sessions nor the content of a recording.
+//! The thread beside the recorder that syncs recordings to the disk, probes a disk that failed, and passes sealed
+//! recordings on to the compressor; while nothing of that waits it removes old ones. Knows neither sessions nor the
+//! content of a recording.
 
 use std::{
-    fs::File,
-    io,
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,7 +18,10 @@ use std::{
 
 use super::{
     Settings,
-    compressor::Compressor,
+    compressor::{Compressor, UNFINISHED},
+    directory,
+    queue::{Content, Item},
+    recorder::Shared,
     retention::{OpenRecordings, RetentionSweep},
 };
 
@@ -26,24 +31,30 @@ const QUEUE_CAPACITY: usize = 4096;
 /// Maximum wait for work where recordings are kept for ever, so that nothing else is to be done.
 const IDLE_WAIT: Duration = Duration::from_hours(1);
 
+/// Size of the file that probes the disk: what a recording writes at once. A smaller one may find room where that does
+/// not.
+const PROBE_BYTES: usize = 64 * 1024;
+
+/// Work for the thread; of each recording its id.
 enum Work {
-    Sync(Vec<Arc<File>>),
-    Sealed(Arc<File>, PathBuf),
+    Sync(Vec<(u64, Arc<File>)>),
+    Sealed(u64, Arc<File>, PathBuf),
 }
 
 /// The handle that gives the thread its work.
 pub struct Syncer {
+    shared: Arc<Shared>,
     work: SyncSender<Work>,
     syncing: Arc<AtomicBool>,
 }
 
 /// The state of the thread.
 struct SyncerThread {
+    shared: Arc<Shared>,
     work: Receiver<Work>,
     syncing: Arc<AtomicBool>,
     compressor: Option<Compressor>,
     sweep: Option<RetentionSweep>,
-    clock: fn() -> Duration,
 }
 
 impl Syncer {
@@ -51,8 +62,8 @@ impl Syncer {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(settings: &Settings, open: OpenRecordings, compressor: Option<Compressor>) -> io::Result<Self> {
-        let (syncer, mut syncer_thread) = Self::with(settings, open, compressor);
+    pub fn start(shared: Arc<Shared>, open: OpenRecordings, compressor: Option<Compressor>) -> io::Result<Self> {
+        let (syncer, mut syncer_thread) = Self::with(shared, open, compressor);
         thread::Builder::new().name("recordings".to_owned()).spawn(move || while syncer_thread.turn() {})?;
         Ok(syncer)
     }
@@ -71,17 +82,18 @@ impl Syncer {
         thread::Builder::new().name("recordings".to_owned()).spawn(work).map(drop)
     }
 
-    fn with(settings: &Settings, open: OpenRecordings, compressor: Option<Compressor>) -> (Self, SyncerThread) {
+    fn with(shared: Arc<Shared>, open: OpenRecordings, compressor: Option<Compressor>) -> (Self, SyncerThread) {
         let (sender, work) = sync_channel(QUEUE_CAPACITY);
-        let (syncing, sweep) = (Arc::<AtomicBool>::default(), RetentionSweep::of(settings, open));
-        let syncer_thread = SyncerThread { work, syncing: syncing.clone(), compressor, sweep, clock: settings.clock };
-        (Self { work: sender, syncing }, syncer_thread)
+        let (syncing, sweep) = (Arc::<AtomicBool>::default(), RetentionSweep::of(&shared.settings, open));
+        let syncer_thread = SyncerThread { shared: shared.clone(), work, syncing: syncing.clone(), compressor, sweep };
+        (Self { shared, work: sender, syncing }, syncer_thread)
     }
 
-    /// Syncs these files to the disk. Returns `false` if the round before is not done yet or the thread is busy: the
-    /// caller tries again. Each round holds the files of all sessions that were written, so at most one round waits.
-    pub fn sync(&self, files: Vec<Arc<File>>) -> bool {
-        if files.is_empty() {
+    /// Syncs these files to the disk, and probes it if it failed; the queue receives each failed sync. Returns `false`
+    /// if the round before is not done yet or the thread is busy: the caller tries again. Each round holds the files of
+    /// all sessions that were written, so at most one round waits.
+    pub fn sync(&self, files: Vec<(u64, Arc<File>)>) -> bool {
+        if files.is_empty() && !self.shared.tally.is_failing() {
             return true;
         }
         if self.syncing.swap(true, Ordering::AcqRel) {
@@ -95,8 +107,8 @@ impl Syncer {
     }
 
     /// Takes a sealed recording.
-    pub fn take_sealed(&self, file: Arc<File>, path: &Path) {
-        if self.work.try_send(Work::Sealed(file, path.to_owned())).is_err() {
+    pub fn take_sealed(&self, recording_id: u64, file: Arc<File>, path: &Path) {
+        if self.work.try_send(Work::Sealed(recording_id, file, path.to_owned())).is_err() {
             tracing::debug!(path = %path.display(), "a sealed recording is left to the system to write back");
         }
     }
@@ -105,51 +117,85 @@ impl Syncer {
 impl SyncerThread {
     /// Does the waiting work, or removes one old recording; returns `false` once no handle is left.
     fn turn(&mut self) -> bool {
-        let rest = self.sweep.as_ref().map_or(IDLE_WAIT, |sweep| sweep.rest((self.clock)()));
-        let synced = match self.work.recv_timeout(rest) {
+        let clock = self.shared.settings.clock;
+        let rest = self.sweep.as_ref().map_or(IDLE_WAIT, |sweep| sweep.rest(clock()));
+        match self.work.recv_timeout(rest) {
             Ok(Work::Sync(files)) => {
                 // Every file, even if one before it failed: none is handed in again.
-                let mut synced = Ok(());
-                for file in &files {
-                    synced = synced.and(file.sync_data());
+                for (recording_id, file) in files {
+                    self.sync(recording_id, &file);
                 }
-                drop(files);
+                if self.shared.tally.is_failing() {
+                    match probe(&self.shared.settings) {
+                        Ok(()) => self.shared.tally.recovers(),
+                        Err(error) => tracing::debug!(%error, "recordings still cannot be written"),
+                    }
+                }
                 self.syncing.store(false, Ordering::Release);
-                synced
             }
-            Ok(Work::Sealed(file, path)) => {
-                file.sync_data().map(|()| self.compressor.iter().for_each(|compressor| compressor.take(path.clone())))
+            Ok(Work::Sealed(recording_id, file, path)) => {
+                if self.sync(recording_id, &file) {
+                    self.compressor.iter().for_each(|compressor| compressor.take(path.clone()));
+                } else {
+                    let path = path.display();
+                    tracing::error!(%path, "a sealed recording was not synced; `pulsegate verify` says if it is whole");
+                }
             }
-            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
-        };
-        if let Err(error) = synced {
-            tracing::error!(%error, "recordings could not be synced to the disk");
         }
         if let Some(sweep) = &mut self.sweep {
-            sweep.turn((self.clock)());
+            sweep.turn(clock());
         }
         true
     }
+
+    /// Syncs a file. Returns whether it is on the disk; else the recorder handles the failure.
+    fn sync(&self, recording_id: u64, file: &File) -> bool {
+        let failed = file.sync_data().err();
+        let synced = failed.is_none();
+        if let Some(error) = failed {
+            let at = (self.shared.settings.clock)();
+            self.shared.queue.put(Item { recording_id, at, what: Content::Unsynced(error) });
+        }
+        synced
+    }
+}
+
+/// Writes, syncs and removes a file where a recording that begins now would be.
+fn probe(settings: &Settings) -> io::Result<()> {
+    let place = directory::place("probe", (settings.utc)());
+    // What a crash leaves of it is removed at the next start.
+    let path = settings.recording_dir.path(&place).with_extension(UNFINISHED);
+    if let Some(folder) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+    let written = file.write_all(&[0; PROBE_BYTES]).and_then(|()| file.sync_all());
+    written.and(fs::remove_file(&path))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
-    use crate::recording::tests::settings;
+    use crate::recording::{queue::Queue, recorder::Tally, tests::settings};
 
     #[test]
     fn one_round_of_files_waits_at_most() {
         let folder = tempfile::tempdir().unwrap();
-        let (syncer, mut syncer_thread) = Syncer::with(&settings(&folder), OpenRecordings::default(), None);
+        let (settings, queue, tally) = (settings(&folder), Queue::default(), Tally::default());
+        let shared = Arc::new(Shared { settings, queue, tally, last_id: AtomicU64::new(0) });
+        let (syncer, mut syncer_thread) = Syncer::with(shared, OpenRecordings::default(), None);
         let file = Arc::new(File::create(folder.path().join("a.cast")).unwrap());
-        assert!(syncer.sync(vec![file.clone()]));
+        assert!(syncer.sync(vec![(1, file.clone())]));
         for _ in 0..10 {
-            assert!(!syncer.sync(vec![file.clone()]), "they come again");
+            assert!(!syncer.sync(vec![(1, file.clone())]), "they come again");
         }
         assert_eq!(Arc::strong_count(&file), 2);
         assert!(syncer_thread.turn());
         assert_eq!(Arc::strong_count(&file), 1);
-        assert!(syncer.sync(vec![file]) && syncer.sync(Vec::new()));
+        assert!(syncer.sync(vec![(1, file)]) && syncer.sync(Vec::new()));
     }
 }

@@ -54,6 +54,8 @@ struct Unwritten {
     missing: u64,
     /// The last size: columns, rows.
     size: Option<(u16, u16)>,
+    /// Whether a line among them reports a failed sync.
+    unsynced: bool,
 }
 
 /// A recording that is being written.
@@ -84,6 +86,10 @@ pub struct RecordingWriter {
     lost: u64,
     /// The size that a failed write lost, until it is recorded again.
     lost_size: Option<(u16, u16)>,
+    /// Whether a sync failed that no line reports yet.
+    unsynced: bool,
+    /// Whether a failed sync was reported and nothing happened since.
+    doubted: bool,
     /// Whether part of a failed write may be left in the file.
     torn: bool,
     eventful: bool,
@@ -136,6 +142,8 @@ impl RecordingWriter {
             linked_at: Duration::ZERO,
             lost: 0,
             lost_size: None,
+            unsynced: false,
+            doubted: false,
             torn: false,
             eventful: false,
             full: false,
@@ -167,6 +175,7 @@ impl RecordingWriter {
     }
 
     /// Returns the number of bytes of the file that were written for sure.
+    #[cfg(test)]
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -223,6 +232,13 @@ impl RecordingWriter {
         self.lost += bytes;
     }
 
+    /// Records that a sync failed, so that the disk may lack some of what was written.
+    pub fn doubt(&mut self, at: Duration) {
+        // That the marker itself could not be synced is no news.
+        self.unsynced |= !std::mem::replace(&mut self.doubted, true);
+        self.step(at);
+    }
+
     /// Writes the waiting lines.
     ///
     /// # Errors
@@ -266,6 +282,11 @@ impl RecordingWriter {
             let sentence = format!("{lost} bytes of the terminal could not be recorded here");
             cast::event(&mut self.lines, self.at, Code::Marker, &sentence);
         }
+        if std::mem::take(&mut self.unsynced) {
+            self.unwritten.unsynced = true;
+            let sentence = "the disk could not be synced: some of what was recorded before this may be missing";
+            cast::event(&mut self.lines, self.at, Code::Marker, sentence);
+        }
         if let Some(size) = self.lost_size.take() {
             self.tell_size(size);
         }
@@ -277,7 +298,7 @@ impl RecordingWriter {
             return false;
         }
         self.step(at);
-        self.eventful = true;
+        (self.eventful, self.doubted) = (true, false);
         if self.written + self.lines.len() as u64 >= self.options.max_size {
             self.full = true;
             let sentence = format!("the recording ends at its limit of {} bytes", self.options.max_size);
@@ -323,6 +344,7 @@ impl RecordingWriter {
                 self.chain = self.safe.clone();
                 self.lost += unwritten.bytes + unwritten.missing;
                 self.lost_size = unwritten.size;
+                self.unsynced |= unwritten.unsynced;
                 self.torn = true;
                 // If the file cannot be repaired now, it will be before the next write.
                 let _ = self.mend();

@@ -1,28 +1,104 @@
-//! The health of the disk, as the counters of the writer's thread show it.
+//! The health of the disk, as the counters and the syncer's thread show it.
+
+use std::{
+    fs::{self, File},
+    time::Instant,
+};
 
 use bytes::Bytes;
 
 use super::*;
 use crate::recording::tests::{header, settings};
 
-#[test]
-fn what_only_waits_to_be_written_does_not_show_that_the_disk_is_well() {
-    let folder = tempfile::tempdir().unwrap();
-    let (settings, queue, tally) = (settings(&folder), Queue::default(), Tally::default());
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Returns a recorder whose thread does not run, and the state that it shares.
+fn stopped(folder: &tempfile::TempDir) -> (RecorderThread, Arc<Shared>) {
+    let (settings, queue, tally) = (settings(folder), Queue::default(), Tally::default());
     let shared = Arc::new(Shared { settings, queue, tally, last_id: AtomicU64::new(0) });
     let open = OpenRecordings::default();
-    let syncer = Syncer::start(&shared.settings, open.clone(), None).unwrap();
-    let mut recorder_thread =
-        RecorderThread { shared: shared.clone(), syncer, open, recordings: HashMap::new(), dirty: BTreeSet::new() };
+    let syncer = Syncer::start(shared.clone(), open.clone(), None).unwrap();
+    let (recordings, dirty) = (HashMap::new(), BTreeSet::new());
+    (RecorderThread { shared: shared.clone(), syncer, open, recordings, dirty }, shared)
+}
+
+#[test]
+fn a_write_does_not_show_that_the_disk_is_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut recorder_thread, shared) = stopped(&folder);
     let (place, level) = ("recordings/x.cast".to_owned(), Level::new(Arc::new(Notify::new())));
-    let happens = |recorder_thread: &mut RecorderThread, what| {
-        recorder_thread.handle(Item { recording_id: 1, at: Duration::from_secs(1), what })
-    };
+    let happens =
+        |recorder_thread: &mut RecorderThread, what| recorder_thread.handle(Item { recording_id: 1, at: SECOND, what });
     happens(&mut recorder_thread, Content::Open(Box::new(Opening { header: header(), place, level, opened: None })));
     // Another recording could not be written.
-    shared.tally.note(Some(&io::Error::other("full")));
-    happens(&mut recorder_thread, Content::Output(Bytes::from_static(b"waits")));
+    shared.tally.fails(&io::Error::other("full"));
+    happens(&mut recorder_thread, Content::Output(Bytes::from_static(b"in the system's memory")));
+    recorder_thread.with(1, SECOND, 0, RecordingWriter::flush);
     assert!(shared.tally.is_failing());
-    recorder_thread.with(1, Duration::ZERO, 0, RecordingWriter::flush);
-    assert!(!shared.tally.is_failing(), "it was written");
+    happens(&mut recorder_thread, Content::Close(None));
+    assert!(shared.tally.is_failing());
+}
+
+#[tokio::test]
+async fn a_disk_that_is_well_again_is_found_though_nobody_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(settings(&folder)).unwrap();
+    let year = folder.path().join("recordings/2026");
+    fs::write(&year, "in the way").unwrap();
+    let must = RecordingHeader { target: "must".into(), ..header() };
+    let place = "recordings/2026/01/x.cast".to_owned();
+    recorder.open(place, must, Arc::new(Notify::new())).await.unwrap_err();
+    assert!(recorder.refuses());
+    fs::remove_file(&year).unwrap();
+    let begun = Instant::now();
+    while recorder.refuses() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it still refuses");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fs::read_dir(year.join("01")).unwrap().count(), 0, "nothing is left of the probe");
+}
+
+#[test]
+fn a_failed_sync_is_told_in_the_recording_and_ends_who_must_be_recorded() {
+    for required in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut recorder_thread, shared) = stopped(&folder);
+        let (path, level) = (folder.path().join("x.cast"), Level::new(Arc::new(Notify::new())));
+        let sender = RecordingSender::new(shared.clone(), 1, level.clone(), Policy::Required);
+        // A device that takes every write and no sync.
+        let null = File::options().append(true).open("/dev/null").unwrap();
+        let options = WriterOptions { input: false, max_size: 1 << 30, begins: SECOND, began: UtcMicros(0) };
+        let writer = Some(RecordingWriter::over(null, path.clone(), &header(), options));
+        let opening = Opening { header: header(), place: String::new(), level, opened: None };
+        let recording = RecordingState { opening, required, path: path.clone(), writer, lost: 0, try_at: SECOND };
+        recorder_thread.recordings.insert(1, recording);
+        let writes = |recorder_thread: &mut RecorderThread| {
+            recorder_thread.with(1, SECOND, 0, |writer| {
+                writer.output(SECOND, b"shown")?;
+                writer.flush()
+            });
+        };
+        writes(&mut recorder_thread);
+        recorder_thread.dirty.insert(1);
+        recorder_thread.sync();
+        assert_eq!((shared.tally.failures(), sender.trouble()), (0, None));
+        let told = shared.queue.take(Some(Duration::from_secs(20)));
+        assert_eq!(told.len(), 1);
+        // The marker is not lost where it cannot be written at once.
+        fs::create_dir(&path).unwrap();
+        told.into_iter().for_each(|item| recorder_thread.handle(item));
+        assert_eq!((shared.tally.failures(), sender.trouble().is_some()), (1, required));
+        recorder_thread.with(1, SECOND, 0, RecordingWriter::flush);
+        assert_eq!(shared.tally.failures(), 2);
+        fs::remove_dir(&path).unwrap();
+        File::create(&path).unwrap();
+        writes(&mut recorder_thread);
+        for _ in 0..3 {
+            recorder_thread.doubt(1, SECOND, &io::Error::other("the marker could not be synced either"));
+            recorder_thread.with(1, SECOND, 0, RecordingWriter::flush);
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let told = "\"m\",\"the disk could not be synced: some of what was recorded before this may be missing\"]";
+        assert_eq!(text.matches(told).count(), 2, "{text}");
+    }
 }

@@ -123,13 +123,14 @@ fn a_disk_that_fills_under_recordings_ends_who_must_be_recorded_and_nobody_else(
     assert!(gateway.says(&id_of_free, "active").is_some());
 
     disk.empty();
+    // Though nobody writes.
+    eventually(PATIENCE, || (reasons(&gateway) == json!([])).then_some(()));
     free.runs("echo room-again", "room-again");
     let told = eventually(PATIENCE, || {
         let told = gateway.asks("GET", &format!("/api/v1/sessions/{id_of_free}/recording"), None).text();
         told.contains("room-again").then_some(told)
     });
     assert!(told.contains(" bytes of the terminal could not be recorded here"), "{told}");
-    eventually(PATIENCE, || (reasons(&gateway) == json!([])).then_some(()));
     gateway.page("playground").0.runs("echo recorded", "recorded");
 }
 
@@ -141,6 +142,12 @@ fn after_a_failed_sync_nothing_is_admitted_until_the_next_start() {
     let (page, id) = gateway.page("playground");
     let Some(tracer) = Tracer::fails_syncs(gateway.process()) else { return skipped("no strace, or it may not trace") };
     assert_eq!(asked_to_open(&gateway), 503);
+    page.runs("echo unsynced", "unsynced");
+    eventually(PATIENCE, || {
+        let told = gateway.asks("GET", &format!("/api/v1/sessions/{id}/recording"), None).text();
+        told.contains("the disk could not be synced: some of what was recorded before this may be missing")
+            .then_some(())
+    });
     tracer.lets_go();
     // The disk syncs again, which proves nothing. Retries and renewals of the lease have happened meanwhile.
     eventually_nothing_changes(Duration::from_secs(3), || asked_to_open(&gateway) == 503);
