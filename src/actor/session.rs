@@ -177,11 +177,11 @@ impl SessionActor {
 
     /// Announces a change. A close is announced until it is durable, even if the registry fails meanwhile.
     fn announce(&self, mut announcement: Announcement, closed: bool) {
-        let (registry, own) = (self.deps.registry.clone(), self.mailbox.clone());
+        let (registry, audit, own) = (self.deps.registry.clone(), self.deps.audit.clone(), self.mailbox.clone());
         let (id, wire) = (announcement.record.id, closed.then(|| self.wire.clone()));
         actix::spawn(async move {
             if let (Some(wire), Some(transition)) = (wire, &mut announcement.transition) {
-                transition.detail += &recording::seal(&wire).await;
+                transition.detail += &recording::seal(&wire, &audit, id).await;
             }
             let message = |durable| RegistryMessage::Announce { announcement: announcement.clone(), durable };
             if !closed {

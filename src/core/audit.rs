@@ -48,6 +48,8 @@ words! {
         SessionControl => "session.control",
         /// Another user's recording was read.
         RecordingRead => "recording.read",
+        /// A recording was sealed too late for the close of its session, which would have told the seal.
+        RecordingSeal => "recording.seal",
         /// A target presented a host key that was not accepted.
         HostKeyRefused => "target.host_key_refused",
         /// A target opened a channel that was not requested.

@@ -76,6 +76,24 @@ pub struct AuditPage {
     pub next: Option<u64>,
 }
 
+/// Returns the details of the entries about one action on one subject, newest first.
+///
+/// # Errors
+/// [`StoreError`] if the log cannot be read.
+pub async fn details(log: &dyn AuditLog, action: Action, subject: &str) -> Result<Vec<String>, StoreError> {
+    let (mut details, mut query) =
+        (Vec::new(), AuditQuery { action: Some(action), limit: 500, ..AuditQuery::default() });
+    loop {
+        let page = log.entries(query.clone()).await?;
+        let of_subject = page.entries.into_iter().filter(|entry| entry.deed.subject == subject);
+        details.extend(of_subject.map(|entry| entry.deed.detail));
+        query.before = page.next;
+        if query.before.is_none() {
+            return Ok(details);
+        }
+    }
+}
+
 impl AuditPage {
     /// Makes a page of the first entries of an answer; one more than `limit` means that another page follows.
     pub fn of(mut entries: Vec<Entry>, limit: u32) -> Self {

@@ -9,12 +9,12 @@ use serde_json::json;
 use super::{Report, ToolContext};
 use crate::{
     cli::Verify,
-    core::record::SessionId,
+    core::{audit::Action, record::SessionId},
     recording::{
         Seal, chain, text,
         verify::{Damage, Verdict, verify_file},
     },
-    store::{RecordStore, sqlite::SqliteStore},
+    store::{RecordStore, StoreError, audit::details, sqlite::SqliteStore},
 };
 
 /// The event log's statement on a recording.
@@ -68,10 +68,16 @@ async fn log(ctx: &ToolContext, session: SessionId) -> anyhow::Result<Log> {
     if !ctx.database().exists() {
         return Ok(Log::Silent);
     }
-    let journal = SqliteStore::look(&ctx.database()).await?;
+    Ok(told_by(&SqliteStore::look(&ctx.database()).await?, session).await?)
+}
+
+/// Returns what the history of a session tells of its recording, or the audit log where the seal came too late for the
+/// close.
+async fn told_by(journal: &SqliteStore, session: SessionId) -> Result<Log, StoreError> {
     let history = journal.history(session).await?;
-    let told = history.iter().rev().find_map(|passed| Seal::told_in(&passed.detail));
-    Ok(match told {
+    let late = details(journal, Action::RecordingSeal, &session.to_string()).await?;
+    let mut told = history.iter().rev().map(|passed| &passed.detail).chain(&late);
+    Ok(match told.find_map(|detail| Seal::told_in(detail)) {
         Some(seal) => Log::Tells(seal),
         None if history.is_empty() => Log::Silent,
         None => Log::Unsealed,
@@ -127,6 +133,30 @@ fn report(path: &Path, verdict: &Verdict, log: &Log) -> Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        core::{
+            audit::Deed,
+            record::{UtcMicros, fixture},
+        },
+        store::{Write, audit::AuditLog},
+    };
+
+    #[tokio::test]
+    async fn a_seal_that_came_too_late_for_the_close_is_found_in_the_audit_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
+        let record = fixture::opened(UtcMicros(1_000_000));
+        let (id, seal) = (record.id, Seal { bytes: 7, head: [0xab; 32] });
+        assert!(matches!(told_by(&journal, id).await.unwrap(), Log::Silent));
+        let transitions = vec![record.transition(UtcMicros(1_000_000), "told".into())];
+        journal.apply(vec![Write { record, transitions }]).await.unwrap();
+        let noted =
+            |subject: String| (UtcMicros(0), Deed::of_gateway(Action::RecordingSeal, subject, &seal.to_string()));
+        journal.append(vec![noted("another".into())]).await.unwrap();
+        assert!(matches!(told_by(&journal, id).await.unwrap(), Log::Unsealed));
+        journal.append(vec![noted(id.to_string())]).await.unwrap();
+        assert!(matches!(told_by(&journal, id).await.unwrap(), Log::Tells(told) if told == seal));
+    }
 
     fn told(from: u64, until: u64) -> String {
         let damage = Some(Damage { from, until, what: "their hash differs".to_owned() });

@@ -155,8 +155,8 @@ impl Right {
 impl RegistryActor {
     /// Seals the recordings of earlier starts: once per start, after their sessions are closed in the journal.
     pub(super) fn seal_recordings(&self, ctx: &mut Context<Self>) {
-        let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
-        let sealing = async move { earlier.seal_the_rest(journal.as_ref()).await };
+        let (stores, earlier) = (self.stores.clone(), Earlier::than(&self.settings, &self.stores));
+        let sealing = async move { earlier.seal_the_rest(stores.journal.as_ref(), stores.audit.as_ref()).await };
         ctx.spawn(sealing.into_actor(self).map(|outcome, _, _| match outcome {
             Ok(0) => {}
             Ok(sealed) => tracing::info!(sealed, "recordings of earlier starts had no end and were sealed"),

@@ -80,7 +80,7 @@ fn close_failed(deps: SessionDeps, wire: Rc<Wire>, id: SessionId) {
     wire.close_link();
     actix::spawn(async move {
         let reason = EndReason::ActorFailed;
-        let detail = FAILED.to_owned() + &recording::seal(&wire).await;
+        let detail = FAILED.to_owned() + &recording::seal(&wire, &deps.audit, id).await;
         let last = loop {
             let (durable, last) = oneshot::channel();
             let close = RegistryMessage::CloseWithoutActor { id, reason, detail: detail.clone(), durable };

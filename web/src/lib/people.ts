@@ -89,6 +89,7 @@ export const ACTIONS = [
   "session.attach",
   "session.control",
   "recording.read",
+  "recording.seal",
   "target.host_key_refused",
   "target.channel_refused",
   "host_key.accept",

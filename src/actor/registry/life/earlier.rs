@@ -5,12 +5,18 @@ use tokio::task::spawn_blocking;
 use super::Witnesses;
 use crate::{
     actor::{Settings, clock, registry::ends::Ends, stores::Stores},
-    core::record::{Authority, Epoch, NodeId, Record, Status, UtcMicros},
+    core::{
+        audit::Action,
+        record::{Authority, Epoch, NodeId, Record, Status, UtcMicros},
+    },
     recording::{
         Seal,
         directory::{Finished, RecordingDir},
     },
-    store::{ListQuery, OLDEST_FIRST, Position, RecordStore, StoreError, Write},
+    store::{
+        ListQuery, OLDEST_FIRST, Position, RecordStore, StoreError, Write,
+        audit::{AuditLog, details},
+    },
 };
 
 /// The detail of an orphan's close.
@@ -64,14 +70,20 @@ impl Earlier {
 
     /// Seals the unsealed recordings of sessions that are closed in the journal: a full disk may have prevented it, or
     /// another node without access to the files closed them. Returns their number.
-    pub(super) async fn seal_the_rest(&self, journal: &dyn RecordStore) -> Result<u64, StoreError> {
+    pub(super) async fn seal_the_rest(
+        &self,
+        journal: &dyn RecordStore,
+        audit: &dyn AuditLog,
+    ) -> Result<u64, StoreError> {
         let recording_dir = self.recording_dir.clone();
         let unsealed = spawn_blocking(move || recording_dir.unsealed()).await.unwrap_or_else(|_| Ok(Vec::new()));
         let mut sealed = 0;
         for id in unsealed.map_err(|error| StoreError::Unavailable(error.to_string()))? {
             let Some(session) = journal.get(id).await?.filter(|session| self.is_over(session)) else { continue };
+            let late = details(audit, Action::RecordingSeal, &id.to_string()).await?;
+            let mut told = journal.history(id).await?.into_iter().map(|passed| passed.detail).chain(late);
             // It was sealed and is damaged: sealing what is left would hide that.
-            if journal.history(id).await?.iter().any(|passed| Seal::told_in(&passed.detail).is_some()) {
+            if told.any(|detail| Seal::told_in(&detail).is_some()) {
                 tracing::error!(session_id = %id, "a sealed recording has lost its seal; `pulsegate verify` says where it is damaged");
                 continue;
             }

@@ -8,9 +8,17 @@ use tokio::time::timeout;
 use super::*;
 use crate::{
     actor::{audit::Audit, observe::Observations, registry::ends::Ends},
-    core::record::{Authority, Record, Status, UtcMicros, fixture},
+    core::{
+        audit::{Action, Deed},
+        record::{Authority, Record, Status, UtcMicros, fixture},
+    },
     recording::{Seal, directory::RecordingDir},
-    store::{LiveStore, Write, audit::MemoryAudit, memory::MemoryLive, sqlite::SqliteStore},
+    store::{
+        LiveStore, Write,
+        audit::{AuditLog, MemoryAudit},
+        memory::MemoryLive,
+        sqlite::SqliteStore,
+    },
 };
 
 fn born(epoch: Epoch, node: NodeId) -> Record {
@@ -195,22 +203,28 @@ async fn a_recording_is_sealed_once_its_session_is_over() {
         journal.apply(told(&Record { version: 2, status, recording: Some(place), ..born })).await.unwrap();
         paths.push(path);
     }
-    // A recording that was sealed, as the detail of the close shows, and is damaged now.
-    let id = SessionId::new(UtcMicros(1_000_000), [9; 10]);
-    let place = crate::recording::directory::place(&id.to_string(), UtcMicros(1_000_000));
-    let damaged = folder.path().join(&place);
-    std::fs::write(&damaged, format!("{header}[1.0,\"o\",\"a\"]\n[1.5")).unwrap();
-    let born = born(Epoch(1), earlier.node.clone());
-    let closed = Record { id, version: 2, status: Status::Closed, recording: Some(place), ..born };
-    let detail = Seal { bytes: 999, head: [7; 32] }.to_string();
-    let transitions = vec![closed.transition(UtcMicros(1_000_000), detail)];
-    journal.apply(vec![Write { record: closed, transitions }]).await.unwrap();
-    paths.push(damaged.clone());
-    assert_eq!(earlier.seal_the_rest(&journal).await.unwrap(), 1);
-    assert!(std::fs::read(&damaged).unwrap().ends_with(b"[1.5"), "what is left of it stays");
-    assert_eq!(earlier.seal_the_rest(&journal).await.unwrap(), 0);
+    // Recordings that were sealed, as the detail of the close or the audit log shows, and are damaged now.
+    for late in [false, true] {
+        let id = SessionId::new(UtcMicros(1_000_000), [u8::try_from(paths.len()).unwrap(); 10]);
+        let place = crate::recording::directory::place(&id.to_string(), UtcMicros(1_000_000));
+        let damaged = folder.path().join(&place);
+        std::fs::write(&damaged, format!("{header}[1.0,\"o\",\"a\"]\n[1.5")).unwrap();
+        let born = born(Epoch(1), earlier.node.clone());
+        let closed = Record { id, version: 2, status: Status::Closed, recording: Some(place), ..born };
+        let seal = Seal { bytes: 999, head: [7; 32] }.to_string();
+        let deed = Deed::of_gateway(Action::RecordingSeal, if late { id.to_string() } else { "other".into() }, &seal);
+        let transitions = vec![closed.transition(UtcMicros(1_000_000), if late { String::new() } else { seal })];
+        journal.apply(vec![Write { record: closed, transitions }]).await.unwrap();
+        journal.append(vec![(UtcMicros(1_000_000), deed)]).await.unwrap();
+        paths.push(damaged);
+    }
+    assert_eq!(earlier.seal_the_rest(&journal, &journal).await.unwrap(), 1);
+    for damaged in &paths[3..] {
+        assert!(std::fs::read(damaged).unwrap().ends_with(b"[1.5"), "what is left of it stays");
+    }
+    assert_eq!(earlier.seal_the_rest(&journal, &journal).await.unwrap(), 0);
     let sealed: Vec<bool> = paths.iter().map(|path| earlier.recording_dir.is_sealed(path).unwrap()).collect();
-    assert_eq!(sealed, [false, false, true, false]);
+    assert_eq!(sealed, [false, false, true, false, false]);
 }
 
 #[actix_rt::test]
