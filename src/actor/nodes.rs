@@ -75,17 +75,18 @@ impl Snapshot {
         fenced || left.and_then(|state| state.node.as_ref()).is_some_and(|node| epoch <= node.lease.epoch)
     }
 
-    /// Returns nodes that no longer serve, each with the epoch before which its sessions are over: all fenced ones, and
-    /// one of those that have left, another each `turn`, since these closed their own sessions as far as they reached
-    /// the stores.
-    pub fn over(&self, turn: usize) -> Vec<(NodeId, Epoch, Standing)> {
+    /// Returns nodes that no longer serve, each with the epoch before which its sessions are over: all fenced ones that
+    /// are not `settled`, and one of all others, another each `turn`. Those have nothing open that is known: they were
+    /// found without since that epoch was over, or closed their own sessions as far as they reached the stores.
+    pub fn over(&self, turn: usize, settled: &BTreeMap<NodeId, Epoch>) -> Vec<(NodeId, Epoch, Standing)> {
         let fenced = self.fenced.iter().map(|(node, epoch)| (node.clone(), *epoch, Standing::Fenced));
+        let (mut quiet, watched): (Vec<_>, Vec<_>) =
+            fenced.partition(|(node, epoch, _)| settled.get(node) == Some(epoch));
         let left = self.states.values().filter(|state| state.standing == Standing::Left);
-        let left: Vec<&Node> = left.filter_map(|state| state.node.as_ref()).collect();
-        let one = left
-            .get(turn % left.len().max(1))
-            .map(|node| (node.id.clone(), Epoch(node.lease.epoch.0.saturating_add(1)), Standing::Left));
-        fenced.chain(one).collect()
+        let left = left.filter_map(|state| state.node.as_ref());
+        quiet.extend(left.map(|node| (node.id.clone(), Epoch(node.lease.epoch.0.saturating_add(1)), Standing::Left)));
+        let one = quiet.get(turn % quiet.len().max(1)).cloned();
+        watched.into_iter().chain(one).collect()
     }
 
     /// Labels an open session of a lost node as lost.
@@ -311,6 +312,22 @@ impl Supervised for NodesActor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fenced_node_with_nothing_open_is_looked_at_in_its_turn() {
+        let node = |n: u64| NodeId(format!("node-{n}"));
+        let seen = Snapshot { fenced: (1..=4).map(|n| (node(n), Epoch(7))).collect(), ..Snapshot::default() };
+        let looked_at = |turn, settled: &[(u64, u64)]| {
+            let settled = settled.iter().map(|(n, epoch)| (node(*n), Epoch(*epoch))).collect();
+            seen.over(turn, &settled).into_iter().map(|(node, ..)| node).collect::<Vec<_>>()
+        };
+        assert_eq!(looked_at(0, &[]), [1, 2, 3, 4].map(node));
+        for turn in 0..6 {
+            // The first was fenced again since it had nothing open.
+            let settled = [(1, 6), (2, 7), (3, 7), (4, 7)];
+            assert_eq!(looked_at(turn, &settled), [1, 2 + turn as u64 % 3].map(node));
+        }
+    }
 
     #[test]
     fn a_fence_wakes_who_waits_and_everything_else_is_there_to_be_seen() {

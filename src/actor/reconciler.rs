@@ -79,6 +79,9 @@ pub struct Sweep {
     /// Every difference that still stood at the repair.
     #[serde(skip)]
     standing: Vec<(SessionId, Action)>,
+    /// The nodes compared that no longer serve, each with the epoch that is over, and whether it had nothing open.
+    #[serde(skip)]
+    pub(super) over: Vec<(NodeId, Epoch, bool)>,
 }
 
 /// One difference between actors and stores.
@@ -98,6 +101,8 @@ pub struct ReconcilerActor {
     timer: Alarm,
     /// The sessions whose alarm was logged and still stands.
     alarmed: HashSet<SessionId>,
+    /// The nodes that had nothing open when they were last compared, each with the epoch that was over.
+    settled: BTreeMap<NodeId, Epoch>,
     /// Number of sweeps so far.
     turn: u32,
 }
@@ -127,6 +132,7 @@ impl ReconcilerActor {
             observations,
             timer: Alarm::default(),
             alarmed: HashSet::new(),
+            settled: BTreeMap::new(),
             turn: 0,
         }
     }
@@ -145,8 +151,8 @@ impl ReconcilerActor {
     ) {
         let (sweeper, rows, begun) = (self.sweeper.clone(), self.pace.rows(), clock::instant());
         self.turn = self.turn.wrapping_add(1);
-        let turn = self.turn;
-        let sweeping = async move { sweeper.sweep(rows, turn, dry_run).await };
+        let (turn, settled) = (self.turn, self.settled.clone());
+        let sweeping = async move { sweeper.sweep(rows, turn, &settled, dry_run).await };
         ctx.spawn(sweeping.into_actor(self).map(move |outcome, actor, _| {
             let took = clock::instant().saturating_duration_since(begun);
             let outcome = outcome.map(|(sweep, slowest)| actor.swept(sweep, slowest, took, dry_run));
@@ -196,6 +202,13 @@ impl ReconcilerActor {
             tracing::info!(?interval, rows, store = ?slowest, ?thread, "the interval of the sweeps has changed");
         }
         self.alarm(&sweep.standing);
+        for (node, epoch, is_settled) in &sweep.over {
+            if *is_settled {
+                self.settled.insert(node.clone(), *epoch);
+            } else {
+                self.settled.remove(node);
+            }
+        }
         let found: u64 = sweep.differences.values().sum();
         let seen = &self.observations;
         seen.store_divergence.set(i64::try_from(found).unwrap_or(i64::MAX));
@@ -218,7 +231,13 @@ impl ReconcilerActor {
 impl Sweeper {
     /// Runs one sweep; also returns the slowest answer of a store. The snapshot of the actors comes first: the registry
     /// checks again before a repair, and so tells differences from sessions that began or ended meanwhile.
-    async fn sweep(&self, rows: u32, turn: u32, dry_run: bool) -> Result<(Sweep, Duration), StoreError> {
+    async fn sweep(
+        &self,
+        rows: u32,
+        turn: u32,
+        settled: &BTreeMap<NodeId, Epoch>,
+        dry_run: bool,
+    ) -> Result<(Sweep, Duration), StoreError> {
         let mut slowest = Duration::ZERO;
         let (reply, snapshot) = oneshot::channel();
         let gone = || StoreError::Unavailable("the registry does not answer".into());
@@ -234,10 +253,12 @@ impl Sweeper {
         let standing = Standing::Serving;
         let own = Question { node: &node, epoch: next, standing, serving: Some(&snapshot.serving), rows, turn };
         let mut fixes = self.compare(own, &snapshot, &mut sweep, &mut slowest).await?;
-        let others = self.seen.borrow().over(turn as usize);
+        let others = self.seen.borrow().over(turn as usize, settled);
         for (other, epoch, standing) in others {
             let question = Question { node: &other, epoch, standing, serving: None, rows, turn };
+            let before = sweep.sessions;
             fixes.extend(self.compare(question, &snapshot, &mut sweep, &mut slowest).await?);
+            sweep.over.push((other, epoch, sweep.sessions == before));
         }
         for part in fixes.chunks(REPAIRS_PER_MESSAGE) {
             let (reply, standing) = oneshot::channel();

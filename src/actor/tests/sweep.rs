@@ -1,6 +1,6 @@
 //! Tests of sweeps, and of a gateway whose right to serve was taken.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{cell::RefCell, collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -243,6 +243,26 @@ async fn what_a_node_that_left_is_still_shown_to_serve_leaves_the_view_too() {
         .eventually(async || {
             house.gateway.sweep(false).await.unwrap();
             shown().await == [id]
+        })
+        .await;
+}
+
+#[actix_rt::test]
+async fn of_the_fenced_nodes_with_nothing_open_a_sweep_compares_one() {
+    let house = House::with_records().await;
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    for n in 1..=3 {
+        let (node, start) = (NodeId(format!("gone-{n}")), Incarnation::new([n; 16]));
+        remote.begin_epoch(node.clone(), start, Epoch(0), UtcMicros(1)).await.unwrap();
+        let lease = remote.lease(node.clone()).await.unwrap().unwrap();
+        assert!(remote.fence(node, lease).await.unwrap());
+    }
+    let compared = RefCell::new(BTreeSet::new());
+    house
+        .eventually(async || {
+            let over = house.gateway.sweep(false).await.unwrap().over;
+            compared.borrow_mut().extend(over.iter().map(|(node, ..)| node.clone()));
+            compared.borrow().len() == 3 && over.len() == 1
         })
         .await;
 }
