@@ -11,7 +11,7 @@
 //! | `pulsegate:{NODE}:fence` | the highest epoch whose writes only close |
 //! | `pulsegate:{NODE}:changes` | stream: id, rank and status of what was applied, the newest ten thousand |
 //! | `pulsegate:{NODE}:commands` | stream: the sessions that other nodes want ended; an entry goes once it is read |
-//! | `pulsegate:nodes` | set: the nodes that have such keys |
+//! | `pulsegate:nodes` | set: the nodes that have a lease or open sessions here |
 //!
 //! Writes go one after the other, over one connection that is kept. Each write of this node increments the lease in the
 //! same step, unless the lease is not as the write before left it. So a renewal detects whether the view still has all
@@ -40,7 +40,7 @@ use crate::core::{
     store_url::RedisAddress,
 };
 use pool::{ANSWER, Connection, RedisPool, failure};
-use seal::{Keyring, ViewKey};
+use seal::Keyring;
 
 #[cfg(test)]
 mod controls;
@@ -71,10 +71,10 @@ const TOMBSTONE_SECONDS: u32 = 600;
 /// Changes that the stream keeps, about.
 const CHANGES: u32 = 10_000;
 
-/// Milliseconds that the lease of an ended node stays: a day. Garbage collection, never a verdict.
-const LEASE_MILLIS: u32 = 86_400_000;
+/// Milliseconds that the lease of an ended node stays, and so its name: an hour. Garbage collection, never a verdict.
+const LEASE_MILLIS: u32 = 3_600_000;
 
-/// The nodes that have keys.
+/// The nodes that have a lease or open sessions here.
 const NODES: &str = "pulsegate:nodes";
 
 /// The live view in Redis, as one start of one node writes it. A handle: clones share its connections.
@@ -237,7 +237,6 @@ impl View {
     async fn apply(&self, node: &NodeId, records: &[Record]) -> Result<(), StoreError> {
         let seals = self.seals().await?;
         let mut writer = self.writer().await?;
-        writer.announce(&self.pool, node).await.map_err(failure)?;
         let is_own = *node == self.node;
         let fence = if is_own { self.epoch.0.saturating_sub(1) } else { 0 };
         // Unknown while the answer is pending, and for good if none comes.
@@ -265,6 +264,7 @@ impl View {
         };
         let found = writer.run(&self.pool, &self.guards.apply, arguments).await;
         let is_whole: bool = found.map_err(failure)?;
+        writer.announce(&self.pool, node).await.map_err(failure)?;
         if is_own {
             writer.lease = after.filter(|_| is_whole);
         }
@@ -282,31 +282,6 @@ impl View {
         writer.ask(&self.pool, &command).await.map_err(failure)
     }
 
-    async fn renew_lease(&self, now: UtcMicros) -> Result<bool, StoreError> {
-        let mut writer = self.writer().await?;
-        // Every time: in a cluster another server has this key, and may lose it alone.
-        writer.announced.clear();
-        writer.announce(&self.pool, &self.node).await.map_err(failure)?;
-        let before = writer.lease.take();
-        let after = Lease { epoch: self.epoch, writes: writer.next_write(), renewed_at: now };
-        let arguments = |command: &mut Cmd| {
-            command.arg(2).arg(key(&self.node, "fence")).arg(key(&self.node, "lease"));
-            command.arg(self.epoch.0).arg(after.to_string()).arg(LEASE_MILLIS);
-        };
-        let found = writer.run(&self.pool, &self.guards.lease, arguments).await;
-        let found: Option<String> = found.map_err(failure)?;
-        writer.lease = Some(after);
-        Ok(before.is_some_and(|before| found == Some(before.to_string())))
-    }
-
-    /// Returns the key, and the keyring that counts forgeries; `None` where nothing here bears a seal.
-    async fn seals(&self) -> Result<Option<(&ViewKey, &Keyring)>, StoreError> {
-        match &self.keyring {
-            Some(keyring) => Ok(Some((keyring.key().await?, keyring))),
-            None => Ok(None),
-        }
-    }
-
     /// Waits for its turn to write, but not for ever: the present writer may hang.
     async fn writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
         let busy = |_| StoreError::Unavailable("Redis does not answer those who write before".into());
@@ -320,7 +295,7 @@ impl Writer {
         self.writes
     }
 
-    /// Makes sure that readers find the keys of `node`.
+    /// Makes sure that readers find the keys of `node`. Called once they are there, since a name without is removed.
     async fn announce(&mut self, pool: &RedisPool, node: &NodeId) -> RedisResult<()> {
         if !self.announced.contains(node) {
             self.ask::<()>(pool, redis::cmd("SADD").arg(NODES).arg(&node.0)).await?;

@@ -2,11 +2,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use deadpool_redis::redis::{self, RedisResult};
+use deadpool_redis::redis::{self, Cmd, RedisResult};
 
-use super::{NODES, RedisAddress, RedisLive, RedisPool, View, failure, key, seal};
+use super::{
+    LEASE_MILLIS, Lease, NODES, PER_CALL, RedisAddress, RedisLive, RedisPool, View, failure, key,
+    pool::Connection,
+    seal::{self, Keyring, ViewKey},
+};
 use crate::{
-    core::record::{Epoch, NodeId},
+    core::record::{Epoch, NodeId, UtcMicros},
     store::{Command, StoreError},
 };
 
@@ -19,6 +23,9 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Most commands of one read, and of those kept for a node that does not read: far more than sessions are ended by hand
 /// while a node is away.
 const COMMANDS: u32 = 1_000;
+
+/// Most names that one reading of the leases looks at to remove them: some milliseconds.
+pub(super) const FORGOTTEN: usize = 16;
 
 /// A stream as XREAD answers it: its key, and each entry's id and fields.
 type Streams = Vec<(String, Vec<(String, HashMap<String, String>)>)>;
@@ -42,20 +49,63 @@ impl RedisLive {
 }
 
 impl View {
+    pub(super) async fn renew_lease(&self, now: UtcMicros) -> Result<bool, StoreError> {
+        let mut writer = self.writer().await?;
+        let before = writer.lease.take();
+        let after = Lease { epoch: self.epoch, writes: writer.next_write(), renewed_at: now };
+        let arguments = |command: &mut Cmd| {
+            command.arg(2).arg(key(&self.node, "fence")).arg(key(&self.node, "lease"));
+            command.arg(self.epoch.0).arg(after.to_string()).arg(LEASE_MILLIS);
+        };
+        let found = writer.run(&self.pool, &self.guards.lease, arguments).await;
+        let found: Option<String> = found.map_err(failure)?;
+        // Every time: in a cluster another server has this key, and may lose it alone.
+        writer.announced.clear();
+        writer.announce(&self.pool, &self.node).await.map_err(failure)?;
+        writer.lease = Some(after);
+        Ok(before.is_some_and(|before| found == Some(before.to_string())))
+    }
+
+    /// Returns the key, and the keyring that counts forgeries; `None` where nothing here bears a seal.
+    pub(super) async fn seals(&self) -> Result<Option<(&ViewKey, &Keyring)>, StoreError> {
+        match &self.keyring {
+            Some(keyring) => Ok(Some((keyring.key().await?, keyring))),
+            None => Ok(None),
+        }
+    }
+
     pub(super) async fn leases(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
         let mut connection = self.pool.connection().await.map_err(failure)?;
         let reading = async {
-            let nodes: Vec<String> = connection.ask(redis::cmd("SMEMBERS").arg(NODES)).await?;
-            let mut leases = Vec::with_capacity(nodes.len());
-            // One by one: in a cluster each is on a server of its own, and there are few.
-            for node in nodes.into_iter().map(NodeId) {
-                let lease: Option<String> = connection.ask(redis::cmd("GET").arg(key(&node, "lease"))).await?;
-                leases.extend(lease.map(|lease| (node, lease)));
+            let names: Vec<String> = connection.ask(redis::cmd("SMEMBERS").arg(NODES)).await?;
+            let nodes: Vec<NodeId> = names.into_iter().map(NodeId).collect();
+            let (mut leases, mut silent) = (Vec::with_capacity(nodes.len()), Vec::new());
+            for part in nodes.chunks(PER_CALL) {
+                // In a cluster the client asks each server for its own.
+                let mut question = redis::cmd("MGET");
+                for node in part {
+                    question.arg(key(node, "lease"));
+                }
+                let found: Vec<Option<String>> = connection.ask(&question).await?;
+                for (node, lease) in part.iter().zip(found) {
+                    match lease {
+                        Some(lease) => leases.push((node.clone(), lease)),
+                        None => silent.push(node),
+                    }
+                }
             }
-            RedisResult::Ok(leases)
+            let forgotten = forget(&mut connection, silent).await;
+            RedisResult::Ok((leases, forgotten))
         };
-        let leases = reading.await;
-        connection.settle(leases).map_err(failure)
+        let (leases, forgotten) = match reading.await {
+            Ok(read) => read,
+            Err(error) => return connection.settle(Err(error)).map_err(failure),
+        };
+        // What was read stays true: a Redis that takes no writes can be read all the same.
+        if let Err(error) = connection.settle(forgotten) {
+            tracing::debug!(%error, "names of nodes that are no more could not be removed from Redis");
+        }
+        Ok(leases)
     }
 
     pub(super) async fn fence(&self, node: &NodeId, epoch: Epoch) -> Result<(), StoreError> {
@@ -132,6 +182,37 @@ impl View {
     }
 }
 
+/// Removes the names of nodes without a lease that have no open sessions either; fences stay.
+async fn forget(connection: &mut Connection, mut silent: Vec<&NodeId>) -> RedisResult<()> {
+    if !silent.is_empty() {
+        // Those that still have sessions must not keep the others from their turn.
+        let begin = rand::random_range(0..silent.len());
+        silent.rotate_left(begin);
+    }
+    for node in silent.into_iter().take(FORGOTTEN) {
+        if !has_keys(connection, node).await? {
+            remove(connection, node).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a node's name, and adds it again if the node came meanwhile: a node adds its name after its keys, so one of
+/// both sees the other. In a cluster the names and the keys lie in several slots, so no script does this in one step.
+pub(super) async fn remove(connection: &mut Connection, node: &NodeId) -> RedisResult<()> {
+    connection.ask::<()>(redis::cmd("SREM").arg(NODES).arg(&node.0)).await?;
+    if has_keys(connection, node).await? {
+        connection.ask::<()>(redis::cmd("SADD").arg(NODES).arg(&node.0)).await?;
+    }
+    Ok(())
+}
+
+async fn has_keys(connection: &mut Connection, node: &NodeId) -> RedisResult<bool> {
+    let mut question = redis::cmd("EXISTS");
+    question.arg(key(node, "lease")).arg(key(node, "beats"));
+    Ok(connection.ask::<i64>(&question).await? > 0)
+}
+
 fn command(fields: &HashMap<String, String>) -> Option<Command> {
     let field = |name| fields.get(name);
     let (session, reason) = (field("session")?.parse().ok()?, field("reason")?.parse().ok()?);
@@ -145,7 +226,7 @@ mod tests {
         *,
     };
     use crate::{
-        core::record::{Authority, EndReason, Status, UtcMicros},
+        core::record::{Authority, EndReason, Status},
         store::{LiveStore, conformance},
     };
 

@@ -15,6 +15,9 @@ use crate::{
 /// The cost of beats, and their loss.
 #[cfg(test)]
 mod beats;
+/// Whose names stay.
+#[cfg(test)]
+mod names;
 
 const NODE: &str = "node-a";
 
@@ -78,6 +81,8 @@ fn every_promise_holds_in_a_cluster() {
     block_on(a_fenced_start_only_closes(&url));
     ports.flush();
     block_on(every_node_is_listed(&url));
+    ports.flush();
+    block_on(names::others_lose_their_names(&url));
 }
 
 #[test]
