@@ -38,6 +38,9 @@ const BEAT_POLL_INTERVAL: Duration = Duration::from_millis(125);
 /// Interval at which the leases are read: each node renews its own every second.
 const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Interval at which the key to the live view is read: it may be another once the records were restored.
+const KEY_POLL_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Delay before commands are requested again after a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -161,6 +164,7 @@ impl NodesActor {
     fn begin(&self, ctx: &mut Context<Self>) {
         ctx.run_interval(BEAT_POLL_INTERVAL, |actor, ctx| actor.look(ctx));
         ctx.run_interval(LEASE_POLL_INTERVAL, |actor, ctx| actor.read(ctx));
+        ctx.run_interval(KEY_POLL_INTERVAL, |actor, ctx| actor.read_key(ctx));
         let live = self.stores.live.clone();
         self.listen(
             move || {
@@ -208,6 +212,16 @@ impl NodesActor {
             actor.tell_view(ctx);
             for node in actor.neighbours.to_fence(now) {
                 actor.fence(node, ctx);
+            }
+        }));
+    }
+
+    fn read_key(&self, ctx: &mut Context<Self>) {
+        let live = self.stores.live.clone();
+        let reading = async move { live.read_key().await };
+        ctx.spawn(reading.into_actor(self).map(|outcome, _, _| {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "the key to the live view cannot be read again; the known one stays");
             }
         }));
     }

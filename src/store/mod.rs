@@ -182,7 +182,7 @@ pub trait SharedRecords: RecordStore {
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>>;
 
     /// Returns the key that seals the messages of these nodes in a live view: `proposed`, random bytes, if there is
-    /// none yet, else the one that all of them already share for good.
+    /// none yet, else the one that all of them already share.
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>>;
 }
 
@@ -303,6 +303,12 @@ pub trait LiveStore: Send + Sync + 'static {
     /// Waits for commands for this node, about a second at most, and takes them. A view of one process never has any.
     fn take_commands(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         Box::pin(std::future::pending())
+    }
+
+    /// Reads again in the records the key that seals the entries here; if it is another, the next renewal of the lease
+    /// says that the view lost something. Called every ten seconds.
+    fn read_key(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
     }
 
     /// Returns the number of commands and sessions that were skipped because no node of these records wrote them.

@@ -227,6 +227,10 @@ impl LiveStore for RedisLive {
         Box::pin(self.0.take_commands())
     }
 
+    fn read_key(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.0.read_key())
+    }
+
     fn forgeries(&self) -> u64 {
         self.0.keyring.as_ref().map_or(0, Keyring::forgeries)
     }
@@ -257,7 +261,7 @@ impl View {
             for record in records {
                 let values = rows::values(record);
                 command.arg(record.id.to_string()).arg(&values);
-                if let Some((key, _)) = seals {
+                if let Some((key, _)) = &seals {
                     command.arg(key.of_session(node, record.id, values.iter().map(String::as_str)));
                 }
             }

@@ -1,6 +1,6 @@
 -- Applies records of one node. A record replaces the stored one only where its rank is higher, or where it reports the
 -- same end with a later last sign of life, or with the same one and noticed earlier; so order and repetition do not
--- matter. An open one that is sent again is listed again. A record whose epoch is fenced may only close. A closed record
+-- matter. One that is sent again under another key takes the new seal; an open one is listed again. A record whose epoch is fenced may only close. A closed record
 -- stays for a while as its own tombstone.
 --
 -- KEYS: the node's fence, lease, beats and changes; then the hash of each record's session.
@@ -28,11 +28,16 @@ for session = 5, #KEYS do
   local closed = status == 'closed'
   local known = tonumber(redis.call('HGET', key, 'rank')) or -1
   local above = tonumber(rank) > known
-  if closed and tonumber(rank) == known then
+  local same = tonumber(rank) == known
+  local resealed = same and places.seal and redis.call('HGET', key, 'seal') ~= ARGV[at + 1 + places.seal]
+  if not closed then
+    above = above or resealed
+  elseif same then
     local ends, notices = tonumber(ARGV[at + 1 + places.end_time]), tonumber(ARGV[at + 1 + places.detected_at])
     local stored = redis.call('HMGET', key, 'end_time', 'detected_at')
     local ended, noticed = tonumber(stored[1]), tonumber(stored[2])
     above = ends and ended and notices and noticed and (ends > ended or (ends == ended and notices < noticed))
+    above = above or (resealed and ends == ended and notices == noticed)
   end
   if above and (closed or tonumber(epoch) > fenced) then
     local fields = {}

@@ -1,6 +1,6 @@
 //! Reads the sessions of the view and skips entries that no gateway wrote. Knows no write.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use deadpool_redis::redis::{self, Pipeline};
 
@@ -74,7 +74,7 @@ impl View {
             for part in beats.chunks(PER_CALL) {
                 let mut listed = Vec::with_capacity(part.len());
                 for (id, beat) in part {
-                    listed.extend(read_id(id, &node, seals)?.map(|id| (id, *beat)));
+                    listed.extend(read_id(id, &node, seals.as_ref())?.map(|id| (id, *beat)));
                 }
                 self.read_sessions(connection, &node, listed, &mut open).await?;
             }
@@ -96,7 +96,7 @@ impl View {
             let mut questions = Pipeline::with_capacity(part.len());
             let mut listed = Vec::with_capacity(part.len());
             for id in part {
-                if let Some(id) = read_id(id, node, seals)? {
+                if let Some(id) = read_id(id, node, seals.as_ref())? {
                     questions.cmd("HGET").arg(session_key(node, id)).arg(rows::RANK);
                     listed.push(id);
                 }
@@ -121,7 +121,7 @@ impl View {
         listed: Vec<(SessionId, f64)>,
         found: &mut Vec<Record>,
     ) -> Result<(), StoreError> {
-        let seals = self.seals().await?;
+        let mut seals = self.seals().await?;
         // Redis answers an empty pipeline with nothing that could be read.
         if listed.is_empty() {
             return Ok(());
@@ -137,17 +137,23 @@ impl View {
         for ((id, beat), row) in listed.into_iter().zip(rows) {
             // No gateway writes a value that is not text.
             let mut values: Vec<_> = row.iter().map(|value| value.as_deref().and_then(text)).collect();
-            if let Some((key, keyring)) = seals {
+            if let Some((key, keyring)) = &mut seals {
                 let seal = values.pop().flatten();
                 // A session forgotten since the ids were read is no forgery.
                 let is_there = row.iter().any(Option::is_some);
                 // A missing field and an empty one are not the same.
-                let said: Option<Vec<&str>> = values.iter().copied().collect();
-                let fits =
-                    said.zip(seal).is_some_and(|(said, seal)| key.fits_session(seal, node, id, said.into_iter()));
-                if is_there && !fits {
-                    keyring.refuse("a session", node);
-                    continue;
+                let said = values.iter().copied().collect::<Option<Vec<&str>>>().zip(seal);
+                let fits = |key: &ViewKey| {
+                    said.as_ref().is_some_and(|(said, seal)| key.fits_session(seal, node, id, said.iter().copied()))
+                };
+                if is_there && !fits(key) {
+                    if let Some(read) = keyring.look().await {
+                        *key = read;
+                    }
+                    if !fits(key) {
+                        keyring.refuse("a session", node);
+                        continue;
+                    }
                 }
             }
             if let Some(mut record) = rows::record(node, id, &values)? {
@@ -164,7 +170,7 @@ impl View {
 }
 
 /// Reads the id of a session of `node`; `None` where no gateway wrote it.
-fn read_id(id: &str, node: &NodeId, seals: Option<(&ViewKey, &Keyring)>) -> Result<Option<SessionId>, StoreError> {
+fn read_id(id: &str, node: &NodeId, seals: Option<&(Arc<ViewKey>, &Keyring)>) -> Result<Option<SessionId>, StoreError> {
     match (id.parse(), seals) {
         (Ok(id), _) => Ok(Some(id)),
         (Err(_), Some((_, keyring))) => {

@@ -8,15 +8,17 @@
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretBox};
+use tokio::time::timeout;
 
+use super::pool::ANSWER;
 use crate::{
     core::record::{NodeId, SessionId},
     store::{Command, SharedRecords, StoreError},
@@ -26,11 +28,17 @@ use crate::{
 pub const FIELD: &str = "seal";
 
 /// The key that the nodes of one record store share.
-pub struct ViewKey(hmac::Key);
+pub struct ViewKey {
+    secret: SecretBox<[u8; 32]>,
+    key: hmac::Key,
+    /// The key that this one took the place of. Its seals fit too: the other nodes change theirs at another time.
+    before: Option<hmac::Key>,
+}
 
 impl ViewKey {
-    fn new(secret: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    fn new(secret: SecretBox<[u8; 32]>, before: Option<hmac::Key>) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret());
+        Self { secret, key, before }
     }
 
     /// Returns the seal of a command to `node`.
@@ -60,11 +68,14 @@ impl ViewKey {
     }
 
     fn spell(&self, input: &SealInput) -> String {
-        BASE64URL_NOPAD.encode(hmac::sign(&self.0, &input.0).as_ref())
+        BASE64URL_NOPAD.encode(hmac::sign(&self.key, &input.0).as_ref())
     }
 
     fn fits(&self, seal: &str, input: &SealInput) -> bool {
-        BASE64URL_NOPAD.decode(seal.as_bytes()).is_ok_and(|tag| hmac::verify(&self.0, &input.0, &tag).is_ok())
+        let mut keys = [Some(&self.key), self.before.as_ref()].into_iter().flatten();
+        BASE64URL_NOPAD
+            .decode(seal.as_bytes())
+            .is_ok_and(|tag| keys.any(|key| hmac::verify(key, &input.0, &tag).is_ok()))
     }
 }
 
@@ -96,40 +107,91 @@ impl SealInput {
     }
 }
 
-/// The key, once it was read in the records, and the number of forgeries.
+/// The key as it was last read in the records, and the number of forgeries.
 pub struct Keyring {
     records: Arc<dyn SharedRecords>,
-    known: OnceLock<ViewKey>,
+    known: Mutex<Option<Arc<ViewKey>>>,
+    /// Whether entries of this node may still bear the seal of the key before.
+    is_another: AtomicBool,
+    /// Whether a seal that does not fit has the key read again: once after each reading by the clock.
+    may_look: AtomicBool,
     forgeries: AtomicU64,
 }
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keyring").field("is_known", &self.known.get().is_some()).finish_non_exhaustive()
+        f.debug_struct("Keyring").field("is_known", &self.known().is_some()).finish_non_exhaustive()
     }
 }
 
 impl Keyring {
     /// Makes a keyring for the key in `records`.
     pub fn new(records: Arc<dyn SharedRecords>) -> Self {
-        Self { records, known: OnceLock::new(), forgeries: AtomicU64::new(0) }
+        let (known, is_another, may_look) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(true));
+        Self { records, known, is_another, may_look, forgeries: AtomicU64::new(0) }
     }
 
     /// Returns the key.
     ///
     /// # Errors
     /// [`StoreError`] while it was never read and the records cannot be: nothing is written or believed without it.
-    pub async fn key(&self) -> Result<&ViewKey, StoreError> {
-        if let Some(key) = self.known.get() {
-            return Ok(key);
+    pub async fn key(&self) -> Result<Arc<ViewKey>, StoreError> {
+        let known = self.known().clone();
+        match known {
+            Some(key) => Ok(key),
+            None => self.read().await,
         }
-        let told = self.records.view_key(rand::random()).await.map_err(|error| match error {
+    }
+
+    /// Reads the key again, as it is done by the clock.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the records cannot be read; the known key stays.
+    pub async fn reread(&self) -> Result<(), StoreError> {
+        self.read().await?;
+        self.may_look.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Reads the key again because a seal does not fit; `None` if that was just done, or if the records do not answer.
+    pub async fn look(&self) -> Option<Arc<ViewKey>> {
+        if !self.may_look.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        timeout(ANSWER, self.read()).await.ok()?.ok()
+    }
+
+    /// Whether another key was taken since the last call: then every entry of this node is to be written again.
+    pub fn took_another(&self) -> bool {
+        self.is_another.swap(false, Ordering::AcqRel)
+    }
+
+    async fn read(&self) -> Result<Arc<ViewKey>, StoreError> {
+        // Records that have lost the key, since a backup does not hold it, get it back from whoever knows it.
+        let proposed = self.known().as_ref().map_or_else(rand::random, |key| *key.secret.expose_secret());
+        let told = self.records.view_key(proposed).await.map_err(|error| match error {
             StoreError::Unavailable(why) => {
                 StoreError::Unavailable(format!("the key to the live view lies in the records, and {why}"))
             }
             error => error,
         })?;
-        Ok(self.known.get_or_init(|| ViewKey::new(told.expose_secret())))
+        let mut known = self.known();
+        let before = match known.as_ref() {
+            Some(key) if key.secret.expose_secret() == told.expose_secret() => return Ok(key.clone()),
+            before => before.map(|key| key.key.clone()),
+        };
+        if before.is_some() {
+            self.is_another.store(true, Ordering::Release);
+            tracing::warn!(
+                "the records have another key to the live view: what this gateway has in it is sealed again"
+            );
+        }
+        Ok(known.insert(Arc::new(ViewKey::new(told, before))).clone())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Option<Arc<ViewKey>>> {
+        // Nothing under the lock can panic.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts an entry whose seal does not fit.

@@ -1,6 +1,6 @@
 //! The messages of several nodes on one Redis: leases, fences and commands. Knows no record.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use deadpool_redis::redis::{self, Cmd, RedisResult};
 
@@ -17,7 +17,7 @@ use crate::{
 /// Milliseconds that a read waits for commands: below the time limit of an answer, so that silence is no failure.
 const WAIT_MILLIS: u32 = 1_000;
 
-/// Time before commands that could not be removed are read again.
+/// Time before commands that could not be removed, or whose seals do not fit yet, are read again.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Most commands of one read, and of those kept for a node that does not read: far more than sessions are ended by hand
@@ -51,7 +51,8 @@ impl RedisLive {
 impl View {
     pub(super) async fn renew_lease(&self, now: UtcMicros) -> Result<bool, StoreError> {
         let mut writer = self.writer().await?;
-        let before = writer.lease.take();
+        let is_sealed_anew = self.keyring.as_ref().is_some_and(Keyring::took_another);
+        let before = writer.lease.take().filter(|_| !is_sealed_anew);
         let after = Lease { epoch: self.epoch, writes: writer.next_write(), renewed_at: now };
         let arguments = |command: &mut Cmd| {
             command.arg(2).arg(key(&self.node, "fence")).arg(key(&self.node, "lease"));
@@ -67,10 +68,17 @@ impl View {
     }
 
     /// Returns the key, and the keyring that counts forgeries; `None` where nothing here bears a seal.
-    pub(super) async fn seals(&self) -> Result<Option<(&ViewKey, &Keyring)>, StoreError> {
+    pub(super) async fn seals(&self) -> Result<Option<(Arc<ViewKey>, &Keyring)>, StoreError> {
         match &self.keyring {
             Some(keyring) => Ok(Some((keyring.key().await?, keyring))),
             None => Ok(None),
+        }
+    }
+
+    pub(super) async fn read_key(&self) -> Result<(), StoreError> {
+        match &self.keyring {
+            Some(keyring) => keyring.reread().await,
+            None => Ok(()),
         }
     }
 
@@ -132,53 +140,83 @@ impl View {
     }
 
     /// Reads from the first entry on, since taken ones are removed. An entry that cannot be read is removed as well: no
-    /// gateway of this release wrote it.
+    /// gateway of this release wrote it. One whose seal does not fit stays until the key has been read again.
     pub(super) async fn take_commands(&self) -> Result<Vec<Command>, StoreError> {
         // Before anything is taken: a command of a node must not be lost because its seal cannot be checked yet.
-        let seals = self.seals().await?;
+        let mut seals = self.seals().await?;
         let stream = key(&self.node, "commands");
         let mut connection = self.pool.connection().await.map_err(failure)?;
-        let reading = async {
-            let mut read = redis::cmd("XREAD");
-            read.arg("COUNT").arg(COMMANDS).arg("BLOCK").arg(WAIT_MILLIS).arg("STREAMS").arg(&stream).arg("0");
-            let found: Option<Streams> = connection.ask(&read).await?;
-            let entries: Vec<_> = found.into_iter().flatten().flat_map(|(_, entries)| entries).collect();
-            let mut taken = Ok(0);
-            if !entries.is_empty() {
-                let mut take = redis::cmd("XDEL");
-                take.arg(&stream);
-                entries.iter().for_each(|(id, _)| {
-                    take.arg(id);
-                });
-                taken = connection.ask::<i64>(&take).await;
-            }
-            RedisResult::Ok((entries, taken))
-        };
-        let (entries, taken) = match reading.await {
-            Ok(read) => read,
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(COMMANDS).arg("BLOCK").arg(WAIT_MILLIS).arg("STREAMS").arg(&stream).arg("0");
+        let found: Option<Streams> = match connection.ask(&read).await {
+            Ok(found) => found,
             Err(error) => return connection.settle(Err(error)).map_err(failure),
         };
+        let mut entries: Vec<_> = found.into_iter().flatten().flat_map(|(_, entries)| entries).map(Entry::of).collect();
+        let read = entries.len();
+        if let Some((key, keyring)) = &mut seals
+            && !entries.iter().all(|entry| entry.fits(key, &self.node))
+        {
+            match keyring.look().await {
+                Some(read) => *key = read,
+                None => entries.retain(|entry| entry.fits(key, &self.node)),
+            }
+        }
+        let are_left = entries.len() < read;
+        let mut taken = Ok(0);
+        if !entries.is_empty() {
+            let mut take = redis::cmd("XDEL");
+            take.arg(&stream);
+            entries.iter().for_each(|entry| {
+                take.arg(&entry.id);
+            });
+            taken = connection.ask::<i64>(&take).await;
+        }
         // Perhaps only the answer is lost, and the commands would never be read again. Executing them twice does no
         // harm.
         if let Err(error) = connection.settle(taken) {
             tracing::warn!(%error, "commands of other gateways could not be removed from Redis; they may be carried out again");
             tokio::time::sleep(RETRY_DELAY).await;
+        } else if are_left && entries.is_empty() {
+            tokio::time::sleep(RETRY_DELAY).await;
         }
-        let commands = entries.iter().filter_map(|(id, fields)| {
-            let Some(command) = command(fields) else {
-                tracing::warn!(id, "a command in Redis cannot be read and is ignored");
+        Ok(self.sound(entries, seals.as_ref()))
+    }
+
+    /// Returns the commands among the taken entries that a gateway gave.
+    fn sound(&self, entries: Vec<Entry>, seals: Option<&(Arc<ViewKey>, &Keyring)>) -> Vec<Command> {
+        let commands = entries.into_iter().filter_map(|entry| {
+            if let Some((key, keyring)) = seals
+                && !entry.fits(key, &self.node)
+            {
+                keyring.refuse("a command", &self.node);
                 return None;
-            };
-            if let Some((key, keyring)) = seals {
-                let seal = fields.get(seal::FIELD).map(String::as_str).unwrap_or_default();
-                if !key.fits_command(seal, &self.node, &command) {
-                    keyring.refuse("a command", &self.node);
-                    return None;
-                }
             }
-            Some(command)
+            if entry.command.is_none() {
+                tracing::warn!(id = entry.id, "a command in Redis cannot be read and is ignored");
+            }
+            entry.command
         });
-        Ok(commands.collect())
+        commands.collect()
+    }
+}
+
+/// An entry of the stream of commands.
+struct Entry {
+    id: String,
+    /// `None` if it cannot be read.
+    command: Option<Command>,
+    seal: String,
+}
+
+impl Entry {
+    fn of((id, mut fields): (String, HashMap<String, String>)) -> Self {
+        Self { id, command: command(&fields), seal: fields.remove(seal::FIELD).unwrap_or_default() }
+    }
+
+    /// Whether its seal is that of its command; nothing is said of one that cannot be read.
+    fn fits(&self, key: &ViewKey, node: &NodeId) -> bool {
+        self.command.as_ref().is_none_or(|command| key.fits_command(&self.seal, node, command))
     }
 }
 

@@ -74,6 +74,26 @@ fn a_node_that_is_cut_off_from_redis_alone_is_reached_through_the_records() {
 }
 
 #[test]
+fn restored_records_with_another_key_to_redis_part_no_gateways() {
+    let site = site!();
+    let one = site.gateway("gw-1");
+    let (page, id) = one.page("playground");
+    let entry = || site.redis.ask(&format!("HMGET pulsegate:{{gw-1}}:session:{id} rank seal")).unwrap();
+    let split = |entry: &str| entry.lines().map(str::to_owned).collect::<Vec<_>>();
+    within(Duration::from_secs(2), "in Redis", || !entry().contains("$-1"));
+    site.sql("UPDATE view_key SET secret = RANDOM_BYTES(32)");
+    let two = site.gateway("gw-2");
+    let mut last = split(&entry());
+    within(Duration::from_secs(15), "sealed anew at the same rank", || {
+        let before = std::mem::replace(&mut last, split(&entry()));
+        last[..3] == before[..3] && last != before
+    });
+    let answer = two.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+    assert_eq!((answer.status, &answer.json()["end_reason"]), (202, &json!("terminated")), "{}", answer.text());
+    assert_eq!(page.closed()["reason"], "terminated");
+}
+
+#[test]
 fn a_node_that_does_not_answer_is_named_and_ends_it_once_it_can() {
     let site = site!();
     let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));

@@ -1,11 +1,12 @@
 //! Entries in Redis that no node of these records wrote are skipped, and hide none that a node wrote. Against a real
 //! server.
 
+use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    core::record::{Authority, EndReason, Epoch, Record, Status},
+    core::record::{Authority, EndReason, Epoch, Record, Status, UtcMicros},
     store::{
         LiveStore,
         conformance::{self, block_on, live::Flush},
@@ -94,6 +95,7 @@ fn a_command_that_no_node_gave_is_not_carried_out() {
             altered("reason", "revoked"),
         ];
         for (count, fields) in forged.iter().enumerate() {
+            own.read_key().await.unwrap();
             forge(&server, &node(), fields);
             assert_eq!(own.take_commands().await.unwrap(), [], "{fields:?}");
             assert_eq!(own.forgeries(), count as u64 + 1);
@@ -103,6 +105,81 @@ fn a_command_that_no_node_gave_is_not_carried_out() {
         assert_eq!((other.take_commands().await.unwrap(), other.forgeries()), (vec![], 1));
         other.send_command(node(), ending(3)).await.unwrap();
         assert_eq!(own.take_commands().await.unwrap(), [ending(3)], "what was forged hinders nothing");
+    });
+}
+
+/// Gives the records another key, as a dump does.
+const ANOTHER_KEY: &str = "UPDATE view_key SET secret = randomblob(32)";
+
+/// Edits the records behind the gateways' backs.
+async fn edit(folder: &TempDir, sql: &'static str) {
+    let file = SqliteConnectOptions::new().filename(folder.path().join("records.db"));
+    sqlx::query(sql).execute(&mut file.connect().await.unwrap()).await.unwrap();
+}
+
+#[test]
+fn another_key_is_taken_up_and_ones_own_entries_are_sealed_anew() {
+    let Some(server) = one_server() else { return };
+    block_on(async {
+        let (records, folder) = records().await;
+        let own = view(&server, node(), &records);
+        let ended = conformance::record(3, 2, Authority::Observed, Status::Closed);
+        own.renew_lease(UtcMicros(1)).await.unwrap();
+        own.apply(vec![open(1, 1), ended.clone()]).await.unwrap();
+        assert!(own.renew_lease(UtcMicros(2)).await.unwrap());
+        edit(&folder, ANOTHER_KEY).await;
+        let new = view(&server, NodeId("node-c".into()), &records);
+        let theirs = Record { node: NodeId("node-c".into()), ..open(2, 1) };
+        new.apply(vec![theirs.clone()]).await.unwrap();
+        assert_eq!(own.open_beside(node()).await.unwrap(), [theirs]);
+        assert_eq!(own.open_of(node()).await.unwrap(), [open(1, 1)], "sealed under the key before");
+        assert_eq!(own.forgeries(), 0);
+        assert_eq!(new.open_of(node()).await.unwrap(), []);
+        assert!(!own.renew_lease(UtcMicros(3)).await.unwrap(), "all of it is to be written again");
+        own.apply(vec![open(1, 1), ended.clone()]).await.unwrap();
+        assert!(own.renew_lease(UtcMicros(4)).await.unwrap());
+        assert_eq!(new.open_of(node()).await.unwrap(), [open(1, 1)]);
+        assert_eq!(new.one_of(node(), ended.id).await.unwrap(), Some(ended));
+    });
+}
+
+#[test]
+fn a_command_is_refused_only_after_the_key_was_read_again() {
+    let Some(server) = one_server() else { return };
+    block_on(async {
+        let (records, folder) = records().await;
+        let (own, old) = (view(&server, node(), &records), view(&server, NodeId("node-b".into()), &records));
+        for view in [&own, &old] {
+            view.read_key().await.unwrap();
+        }
+        edit(&folder, ANOTHER_KEY).await;
+        view(&server, NodeId("node-c".into()), &records).send_command(node(), ending(1)).await.unwrap();
+        edit(&folder, "ALTER TABLE view_key RENAME TO hidden").await;
+        assert_eq!(own.take_commands().await.unwrap(), [], "the key cannot be read");
+        edit(&folder, "ALTER TABLE hidden RENAME TO view_key").await;
+        old.send_command(node(), ending(2)).await.unwrap();
+        assert_eq!(own.take_commands().await.unwrap(), [ending(2)], "who waits keeps nobody waiting");
+        own.read_key().await.unwrap();
+        assert_eq!(own.take_commands().await.unwrap(), [ending(1)], "it was still there");
+        old.send_command(node(), ending(3)).await.unwrap();
+        assert_eq!(own.take_commands().await.unwrap(), [ending(3)], "its gateway has not read the key yet");
+        assert_eq!(own.forgeries(), 0);
+    });
+}
+
+#[test]
+fn records_that_lost_the_key_get_it_back() {
+    let Some(server) = one_server() else { return };
+    block_on(async {
+        let (records, folder) = records().await;
+        let own = view(&server, node(), &records);
+        own.read_key().await.unwrap();
+        own.renew_lease(UtcMicros(1)).await.unwrap();
+        edit(&folder, "DELETE FROM view_key").await;
+        own.read_key().await.unwrap();
+        assert!(own.renew_lease(UtcMicros(2)).await.unwrap(), "nothing has changed");
+        view(&server, NodeId("node-b".into()), &records).send_command(node(), ending(1)).await.unwrap();
+        assert_eq!(own.take_commands().await.unwrap(), [ending(1)]);
     });
 }
 
@@ -185,10 +262,11 @@ fn without_the_key_nothing_is_taken_written_or_believed() {
 
 #[test]
 fn no_two_things_are_said_alike() {
-    let key = ViewKey::new(&[7; 32]);
+    let of = |byte| ViewKey::new(SecretBox::new(Box::new([byte; 32])), None);
+    let key = of(7);
     let seal = |values: &[&str]| key.of_session(&node(), open(1, 1).id, values.iter().copied());
     assert!(seal(&["ab", "c"]) != seal(&["a", "bc"]) && seal(&["a"]) != seal(&["a", ""]));
-    assert_ne!(seal(&["a"]), ViewKey::new(&[8; 32]).of_session(&node(), open(1, 1).id, ["a"].into_iter()));
+    assert_ne!(seal(&["a"]), of(8).of_session(&node(), open(1, 1).id, ["a"].into_iter()));
     assert!(key.fits_session(&seal(&["a"]), &node(), open(1, 1).id, ["a"].into_iter()));
     assert!(!key.fits_session("", &node(), open(1, 1).id, ["a"].into_iter()));
     assert!(!key.fits_session("not base64!", &node(), open(1, 1).id, ["a"].into_iter()));
