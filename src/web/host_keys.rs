@@ -1,9 +1,12 @@
 //! `/api/v1/host-keys`: the host keys this gateway knows, the refused ones that wait for review, and decisions about
 //! them. Does not know files or connections.
 
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse, Responder, web};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{
     audit::Visitor,
@@ -22,6 +25,9 @@ use crate::{
 /// Known keys in one answer: a known_hosts of a whole network has tens of thousands, too many to read. `q` finds a
 /// particular one.
 const MAX_SHOWN: usize = 1_000;
+
+/// Maximum time for the users to be read anew, which no host key depends on.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Serialize)]
 struct KnownView<'a> {
@@ -113,6 +119,17 @@ impl From<ReviewError> for Problem {
     }
 }
 
+/// As [`Caller::recheck_anew`], but while the store of users does not answer, what the gateway knows of them counts, as
+/// for every other request meanwhile: the keys and the audit log are not in that store.
+async fn recheck_latest(caller: &Caller, state: &State) -> Result<Caller, Problem> {
+    if !matches!(timeout(READ_WITHIN, state.gateway.people().refresh()).await, Ok(Ok(()))) {
+        tracing::warn!(
+            "the users cannot be read anew; who decides about a host key is checked against the last reading"
+        );
+    }
+    caller.recheck(state, Some(Right::Trust))
+}
+
 /// `GET /api/v1/host-keys`: the known keys, as they are in the file, and the waiting ones.
 pub async fn list(request: HttpRequest, state: web::Data<State>) -> Result<impl Responder, Problem> {
     let mut wanted = String::new();
@@ -147,7 +164,7 @@ pub async fn accept(
     let detail = format!("{} {}, accepted by review for {}.", waiting.kind(), waiting.fingerprint(), waiting.target);
     let deed = Visitor::of(&request, &state, &caller).did(Action::HostKeyAccept, &waiting.name, &detail);
     state.gateway.audit().record(deed).await?;
-    caller.recheck_anew(&state, Some(Right::Trust)).await?;
+    recheck_latest(&caller, &state).await?;
     keys.accept(&id, &seen, &caller.user).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -178,7 +195,7 @@ pub async fn forget(
     let detail = format!("{} {}, line {} of known_hosts.", key.kind, key.fingerprint, key.line);
     let deed = Visitor::of(&request, &state, &caller).did(Action::HostKeyForget, &key.host, &detail);
     state.gateway.audit().record(deed).await?;
-    caller.recheck_anew(&state, Some(Right::Trust)).await?;
+    recheck_latest(&caller, &state).await?;
     keys.forget(&id).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -248,6 +248,31 @@ async fn who_loses_a_right_while_a_change_waits_changes_nothing() {
 }
 
 #[actix_rt::test]
+async fn while_the_store_of_users_is_away_host_keys_are_decided_by_whom_the_gateway_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let known_hosts = dir.path().join("known_hosts");
+    let line = "db-9 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n";
+    std::fs::write(&known_hosts, line).unwrap();
+    let host_keys = HostKeys::new(known_hosts.clone(), || START);
+    let waiting = host_keys.meet_another().unwrap();
+    let known = host_keys.overview().await.unwrap().known.remove(0);
+    let team = Arc::new(Team::administered());
+    let state = with_team(Settings { host_keys, ..settings() }, team.clone());
+    let cookie = signed_in_as(&state, "operator");
+    team.is_away(true);
+    let decides = async |method: Method, path: String| {
+        let request = to(method, &path).cookie(cookie.clone()).insert_header(("origin", ORIGIN));
+        let request = request.set_json(serde_json::json!({ "fingerprint": waiting.fingerprint() }));
+        ask_with(&state, request).await.status().as_u16()
+    };
+    let accept = format!("/api/v1/host-keys/waiting/{}/accept", waiting.id);
+    assert_eq!(decides(Method::POST, accept).await, 204);
+    assert_eq!(decides(Method::DELETE, format!("/api/v1/host-keys/{}", known.id)).await, 204);
+    let left = std::fs::read_to_string(&known_hosts).unwrap();
+    assert!(left.contains("web-9 ") && !left.contains("db-9 "), "{left}");
+}
+
+#[actix_rt::test]
 async fn who_has_no_device_signs_none_out_and_all_of_them_ten_times_a_minute() {
     let state = administered(settings());
     let leaves = async |request: TestRequest| {
