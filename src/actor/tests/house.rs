@@ -155,7 +155,12 @@ impl House {
         Self::over(None, FEW, Echo::Nothing, false).await
     }
 
-    /// The same, with targets that take no input.
+    /// The same, with these users.
+    pub async fn of(people: People) -> Self {
+        Self::build(people, None, FEW, Echo::Nothing, false).await
+    }
+
+    /// A single node with targets that take no input.
     pub async fn deaf() -> Self {
         Self::over(None, FEW, Echo::Deaf, false).await
     }
@@ -176,6 +181,16 @@ impl House {
     }
 
     async fn over(remote: Option<(Arc<Gated>, tempfile::TempDir)>, ahead: usize, echo: Echo, tells: bool) -> Self {
+        Self::build(People::default(), remote, ahead, echo, tells).await
+    }
+
+    async fn build(
+        people: People,
+        remote: Option<(Arc<Gated>, tempfile::TempDir)>,
+        ahead: usize,
+        echo: Echo,
+        tells: bool,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
         let records = Gated::new(if remote.is_some() { store.keep_outbox().await.unwrap() } else { store });
@@ -221,7 +236,7 @@ impl House {
                 live: live.clone(),
                 audit: Arc::new(MemoryAudit::default()),
             },
-            people: People::default(),
+            people,
             webhooks: tells.then(|| webhooks(records.store.clone())),
             connector: Arc::new(targets.clone()),
             on_fatal_exit: Arc::new(move |_| exited.store(true, Ordering::Relaxed)),
