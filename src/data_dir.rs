@@ -72,15 +72,20 @@ pub fn make_private(path: &Path) -> anyhow::Result<()> {
 /// Names the user who may.
 pub fn refuse_others(data_dir: &Path, user: u32) -> anyhow::Result<()> {
     // A gateway that runs as root may have its folder from another user; the database it made itself.
-    let owner = |path: &Path| fs::metadata(path).ok().map(|file| file.uid());
-    match owner(data_dir) {
-        Some(uid) if uid != user && owner(&data_dir.join(DATABASE)) != Some(user) => bail!(
+    match fs::metadata(data_dir).ok().map(|folder| folder.uid()) {
+        Some(uid) if uid != user && maker(&data_dir.join(DATABASE)) != Some(user) => bail!(
             "{} belongs to user {uid}, and the gateway could not read what user {user} makes there: run this as user \
              {uid} (`sudo -u '#{uid}' pulsegate …`)",
             data_dir.display()
         ),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Returns the owner of a file; `None` if there is none, or something else: the folder's user can make a link to a file of
+/// anybody's.
+fn maker(path: &Path) -> Option<u32> {
+    fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map(|file| file.uid())
 }
 
 /// Locks the folder for one process at a time, else two would write the same records. Dropping the file releases the
@@ -200,7 +205,12 @@ pub fn keep_seal_keys(data_dir: &Path, seals: &Seals) -> anyhow::Result<()> {
 pub fn replace(path: &Path, text: &SecretString) -> anyhow::Result<()> {
     let new = path.with_added_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        // What a killed call left, or a link that would be followed.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = File::options().create_new(true).write(true).mode(0o600).open(&new)?;
         file.write_all(text.expose_secret().as_bytes())?;
         file.sync_all()?;
         fs::rename(&new, path)?;
@@ -211,6 +221,8 @@ pub fn replace(path: &Path, text: &SecretString) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -258,5 +270,27 @@ mod tests {
         refuse_others(&dir.path().join("none"), owner + 1).unwrap();
         let refused = format!("{:#}", refuse_others(dir.path(), owner + 1).unwrap_err());
         assert!(refused.contains(&format!("run this as user {owner} (`sudo -u '#{owner}' pulsegate …`)")), "{refused}");
+    }
+
+    #[test]
+    fn a_link_in_the_folder_counts_for_nobody_and_is_not_followed() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let [database, key, other] = [DATABASE, SEAL_KEYS, "other"].map(|name| dir.path().join(name));
+        fs::write(&other, "theirs").unwrap();
+        assert_eq!(maker(&database), None);
+        symlink(&other, &database).unwrap();
+        assert_eq!(maker(&database), None, "a link");
+        assert_eq!(maker(&other), Some(fs::metadata(dir.path()).unwrap().uid()));
+        let new = key.with_added_extension("new");
+        symlink(&other, &new).unwrap();
+        replace(&key, &"ours".into()).unwrap();
+        assert_eq!(
+            (fs::read_to_string(&key).unwrap(), fs::read_to_string(&other).unwrap()),
+            ("ours".into(), "theirs".into())
+        );
+        assert!(fs::symlink_metadata(&key).unwrap().is_file());
+        fs::write(&new, "what a killed call left").unwrap();
+        replace(&key, &"ours again".into()).unwrap();
+        assert_eq!((fs::read_to_string(&key).unwrap(), new.exists()), ("ours again".into(), false));
     }
 }
