@@ -24,7 +24,7 @@ pub mod succession;
 /// The file whose lock shows that the folder is in use; `succession` owns its content.
 pub const LOCK: &str = "node.lock";
 
-/// How often a start tries to get the lock, and the time between two tries: two seconds in all. A command that writes to
+/// How often a start, or a command, tries to get the lock, and the time between two tries: two seconds in all. A command that writes to
 /// the folder holds the lock for a moment only.
 const LOCK_TRIES: (u32, Duration) = (40, Duration::from_millis(50));
 
@@ -94,14 +94,28 @@ fn maker(path: &Path) -> Option<u32> {
 /// # Errors
 /// If another process keeps it, or the error of the lock.
 pub async fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    match lock_unless_kept(data_dir).await? {
+        Some(file) => Ok(file),
+        None => bail!(
+            "another pulsegate is running on {}; stop it, or give this one its own node.data_dir",
+            data_dir.display()
+        ),
+    }
+}
+
+/// As [`lock`], but `None` if another process keeps it.
+///
+/// # Errors
+/// The error of the lock.
+pub async fn lock_unless_kept(data_dir: &Path) -> anyhow::Result<Option<File>> {
     let (tries, interval) = LOCK_TRIES;
     for _ in 0..tries {
         if let Some(file) = try_lock(data_dir)? {
-            return Ok(file);
+            return Ok(Some(file));
         }
         sleep(interval).await;
     }
-    bail!("another pulsegate is running on {}; stop it, or give this one its own node.data_dir", data_dir.display())
+    Ok(None)
 }
 
 /// As [`lock`], but at once, and `None` if another process holds it.
@@ -111,26 +125,28 @@ pub async fn lock(data_dir: &Path) -> anyhow::Result<File> {
 pub fn try_lock(data_dir: &Path) -> anyhow::Result<Option<File>> {
     let path = data_dir.join(LOCK);
     let file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
-    take(file.with_context(|| format!("cannot open {}", path.display()))?, &path)
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(has_taken(file.try_lock(), &path)?.then_some(file))
 }
 
-/// Whether another process holds the lock. Makes no lock file, which would be the caller's own.
+/// Whether another process holds the lock. Makes no lock file, which would be the caller's own, and is in the way of no
+/// other look.
 ///
 /// # Errors
 /// The error of the lock.
 pub fn is_locked(data_dir: &Path) -> anyhow::Result<bool> {
     let path = data_dir.join(LOCK);
     match File::options().read(true).write(true).open(&path) {
-        Ok(file) => Ok(take(file, &path)?.is_none()),
+        Ok(file) => Ok(!has_taken(file.try_lock_shared(), &path)?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("cannot open {}", path.display())),
     }
 }
 
-fn take(file: File, path: &Path) -> anyhow::Result<Option<File>> {
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
+fn has_taken(tried: Result<(), fs::TryLockError>, path: &Path) -> anyhow::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(fs::TryLockError::WouldBlock) => Ok(false),
         Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
@@ -259,7 +275,9 @@ mod tests {
         let held = try_lock(dir.path()).unwrap().unwrap();
         assert!(is_locked(dir.path()).unwrap());
         drop(held);
-        assert!(!is_locked(dir.path()).unwrap());
+        let other_look = File::open(dir.path().join(LOCK)).unwrap();
+        other_look.lock_shared().unwrap();
+        assert!(!is_locked(dir.path()).unwrap(), "nobody holds it");
     }
 
     #[test]

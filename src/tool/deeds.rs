@@ -96,33 +96,16 @@ impl ToolContext {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        path::Path,
-        sync::atomic::{AtomicBool, AtomicU64},
-    };
+    use std::sync::atomic::AtomicU64;
+
+    use tokio::net::UnixListener;
 
     use super::*;
     use crate::{
         cli::{CreateToken, TokenCommand, Tool},
-        config::{Config, Secrets},
-        core::record::UtcMicros,
         store::{audit::AuditQuery, sqlite::SqliteStore},
-        tool,
+        tool::{self, tests::context},
     };
-
-    fn context(data_dir: &Path, clock: fn() -> Duration) -> ToolContext {
-        let mut config = Config::default();
-        config.node.data_dir = data_dir.to_owned();
-        ToolContext {
-            config,
-            secrets: Secrets::default(),
-            warnings: Vec::new(),
-            json: false,
-            utc: || UtcMicros(1),
-            clock,
-            unaudited: AtomicBool::new(false),
-        }
-    }
 
     #[tokio::test]
     async fn an_act_is_written_once_another_command_has_let_go_of_the_lock() {

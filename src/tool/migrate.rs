@@ -126,7 +126,7 @@ async fn dry_run(ctx: &ToolContext, places: &[Place], down: bool) -> anyhow::Res
 
 async fn up(ctx: &ToolContext, places: &[Place], options: &Migrate) -> anyhow::Result<Report> {
     crate::data_dir::make_private(&ctx.config.node.data_dir)?;
-    let _lock = ctx.lock()?;
+    let _lock = ctx.lock().await?;
     let (mut text, mut taken) = (Vec::new(), Vec::new());
     for place in places {
         let pending = place.schema(ctx).await?.iter().filter(|(_, taken)| !taken).count();
@@ -145,7 +145,7 @@ async fn up(ctx: &ToolContext, places: &[Place], options: &Migrate) -> anyhow::R
 }
 
 async fn down(ctx: &ToolContext, places: &[Place], options: &Migrate) -> anyhow::Result<Report> {
-    let _lock = ctx.lock()?;
+    let _lock = ctx.lock().await?;
     let mut newest = Vec::new();
     for place in places {
         if let Some((step, _)) = place.schema(ctx).await?.into_iter().rev().find(|(_, taken)| *taken) {

@@ -226,8 +226,8 @@ impl ToolContext {
         }
     }
 
-    /// Locks the data directory, so that no gateway serves on it meanwhile.
-    fn lock(&self) -> anyhow::Result<File> {
+    /// Locks the data directory, so that no gateway serves on it meanwhile; waits for another command that holds it.
+    async fn lock(&self) -> anyhow::Result<File> {
         let data_dir = &self.config.node.data_dir;
         if !data_dir.is_dir() {
             bail!(
@@ -235,7 +235,7 @@ impl ToolContext {
                 data_dir.display()
             );
         }
-        match data_dir::try_lock(data_dir)? {
+        match data_dir::lock_unless_kept(data_dir).await? {
             Some(lock) => Ok(lock),
             None => bail!("a gateway is running on {}; {STOP_IT}", data_dir.display()),
         }
@@ -257,6 +257,20 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command};
+
+    pub(super) fn context(data_dir: &Path, clock: fn() -> Duration) -> ToolContext {
+        let mut config = Config::default();
+        config.node.data_dir = data_dir.to_owned();
+        ToolContext {
+            config,
+            secrets: Secrets::default(),
+            warnings: Vec::new(),
+            json: false,
+            utc: || UtcMicros(1),
+            clock,
+            unaudited: AtomicBool::new(false),
+        }
+    }
 
     fn read(args: &[&str]) -> Tool {
         let line = [&["pulsegate"], args].concat().into_iter().map(OsString::from);
@@ -288,6 +302,18 @@ mod tests {
         }
         drop(data_dir::try_lock(dir.path()).unwrap());
         assert!(!makes("doctor") && makes("doctor --repair"), "the lock is there");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_waits_for_another_one_and_not_for_a_gateway() {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = context(dir.path(), || Duration::ZERO);
+        let command = data_dir::try_lock(dir.path()).unwrap().unwrap();
+        // The first look finds it held.
+        let (locked, ()) = tokio::join!(ctx.lock(), async move { drop(command) });
+        let _gateway = locked.unwrap();
+        let refused = ctx.lock().await.unwrap_err();
+        assert!(format!("{refused:#}").contains("stop it first"), "{refused:#}");
     }
 
     #[test]

@@ -131,7 +131,7 @@ async fn lock_to_migrate(ctx: &ToolContext) -> anyhow::Result<Option<File>> {
     }
     let taken = SqliteStore::look(&database).await.context(UNOPENED)?.schema().await.context(UNOPENED)?;
     let Some((step, _)) = taken.iter().find(|(_, taken)| !taken) else { return Ok(None) };
-    match data_dir::try_lock(&ctx.config.node.data_dir)? {
+    match data_dir::lock_unless_kept(&ctx.config.node.data_dir).await? {
         Some(lock) => Ok(Some(lock)),
         None => bail!(
             "{} lacks the step {} of its schema, and a gateway is running on it: stop it and run `pulsegate migrate`, or start \

@@ -107,7 +107,7 @@ fn of_target(target: &Target) -> Option<Kept> {
 /// Runs `pulsegate seal`.
 pub async fn run(ctx: &ToolContext, command: SealCommand) -> anyhow::Result<Report> {
     // A running gateway would go on sealing with the key it knows.
-    let _lock = ctx.lock()?;
+    let _lock = ctx.lock().await?;
     let store = open_under_lock(ctx).await?;
     let seals = ctx.seals()?;
     match command {

@@ -66,7 +66,7 @@ pub async fn run(ctx: &ToolContext, options: &Doctor) -> anyhow::Result<Report> 
     if !data_dir.is_dir() {
         bail!("node.data_dir: there is no folder {}; is this the configuration of the gateway?", data_dir.display());
     }
-    let lock = data_dir::try_lock(data_dir)?;
+    let lock = data_dir::lock_unless_kept(data_dir).await?;
     if lock.is_none() && options.repair {
         bail!("a gateway is running on {}; {STOP_IT}: only a stopped one can be mended", data_dir.display());
     }
