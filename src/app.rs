@@ -236,6 +236,8 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
         on_fatal_exit: Arc::new(move |why| exit_sender.send_modify(|first| *first = first.or(Some(why)))),
     };
     let gateway = begin(gateway_deps).await?;
+    // Before the recovery, which may take longer than a command waits for its entry in the audit log.
+    let deadline = ending::hear_operators(data_dir, &gateway);
     let addr = plan.listener.local_addr()?;
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
     let settings = http::state::Settings {
@@ -256,7 +258,6 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     let begun = format!("Epoch {}, release {}.", epoch.0, env!("CARGO_PKG_VERSION"));
     gateway.audit().note(Deed::of_gateway(Action::GatewayStart, &node, &begun));
     let reload = Reload::new(plan.loaded, config.clone(), certificate.clone());
-    let deadline = ending::hear_operators(data_dir, &gateway);
     let own_certificate = certificate.as_ref().filter(|_| config.server.tls.self_signed);
     let greeting = Greeting {
         public_url: config.server.public_url.as_ref().map(|origin| origin.as_str()),
