@@ -150,12 +150,15 @@ async fn rotate(ctx: &ToolContext, store: &dyn PeopleStore, seals: Arc<Seals>) -
             seals
         }
     };
-    let sealed = seal_again(ctx, store, &seals).await? + seal_recordings(&recording_dir(ctx, &seals))?;
     let shared = matches!(ctx.config.store.records, Records::MySql(_));
-    if is_ours && !shared {
-        forget(ctx, store, &seals).await?;
-    }
+    let sealed = seal_all(ctx, store, &seals, is_ours && !shared).await;
     let id = seals.keys().next().map(SealKey::id).unwrap_or_default();
+    let told = match &sealed {
+        Ok(sealed) => format!("{sealed} sealed anew with this key."),
+        Err(_) => "Broken off; what was sealed anew before stays.".to_owned(),
+    };
+    ctx.did_under_lock(Action::SealRotate, &id, &told).await;
+    let sealed = sealed?;
     let file = ctx.config.node.data_dir.join(data_dir::SEAL_KEYS);
     let next = match (is_ours, shared) {
         (true, false) => format!(
@@ -174,12 +177,26 @@ async fn rotate(ctx: &ToolContext, store: &dyn PeopleStore, seals: Arc<Seals>) -
                 .to_owned()
         }
     };
-    ctx.did_under_lock(Action::SealRotate, &id, &format!("{sealed} sealed anew with this key.")).await;
     Ok(Report {
         text: format!("{sealed} sealed with the key {id}\n{next}"),
         json: json!({ "key": id, "sealed": sealed }),
         code: 0,
     })
+}
+
+/// Seals everything anew, `alone` also without the older keys from then on; returns the number of secrets and
+/// recordings.
+async fn seal_all(
+    ctx: &ToolContext,
+    store: &dyn PeopleStore,
+    seals: &Arc<Seals>,
+    alone: bool,
+) -> anyhow::Result<usize> {
+    let sealed = seal_again(ctx, store, seals).await? + seal_recordings(&recording_dir(ctx, seals))?;
+    if alone {
+        forget(ctx, store, seals).await?;
+    }
+    Ok(sealed)
 }
 
 /// Removes the keys that open nothing any more.
@@ -265,12 +282,18 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
     use tokio::sync::Notify;
 
     use super::*;
     use crate::{
         core::people::{Enrolment, Role},
         recording::{Policy, RecordingHeader, Settings, recorder::Recorder},
+        store::{
+            audit::{AuditLog, AuditQuery},
+            sqlite::SqliteStore,
+        },
+        tool::tests::context,
     };
 
     fn recording_dir(folder: &tempfile::TempDir, keys: &[u8]) -> RecordingDir {
@@ -316,6 +339,29 @@ mod tests {
         let said = locked(&recording_dir(&folder, &[1])).unwrap().unwrap();
         assert!(said.contains("a.cast (and 1 more): the recording is encrypted: it was sealed with the key"), "{said}");
         assert!(outdated(&RecordingDir::new(&folder.path().join("none"), None)).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_rotation_that_breaks_off_is_told_to_the_audit_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let ctx = context(folder.path(), || Duration::ZERO);
+        let old = ctx.seals().unwrap();
+        let sealed = old.seal([1; 12], &totp::place("ada"), &"secret".into()).unwrap();
+        let factor = SecondFactor { sealed, step: 8, recovery: vec!["digest".to_owned()], mark: 1 };
+        let user = User::new("ada".to_owned(), Role::User, Vec::new(), String::new(), UtcMicros(10));
+        let store = SqliteStore::open(&ctx.database()).await.unwrap();
+        assert!(store.change(Change::Add(User { second_factor: Some(factor), ..user })).await.unwrap());
+        let mut file = SqliteConnectOptions::new().filename(ctx.database()).connect().await.unwrap();
+        let refuse = "CREATE TRIGGER no BEFORE UPDATE ON users BEGIN SELECT RAISE(ABORT, 'no'); END";
+        sqlx::query(refuse).execute(&mut file).await.unwrap();
+
+        rotate(&ctx, &store, old.clone()).await.unwrap_err();
+        let new = ctx.seals().unwrap().keys().next().map(SealKey::id).unwrap();
+        assert_ne!(Some(&new), old.keys().next().map(SealKey::id).as_ref(), "a new key is in use");
+        let log = store.entries(AuditQuery { limit: 9, ..AuditQuery::default() }).await.unwrap().entries;
+        let told: Vec<_> = log.iter().map(|entry| (entry.deed.action, entry.deed.subject.as_str())).collect();
+        assert_eq!(told, [(Action::SealRotate, new.as_str())]);
+        assert!(log[0].deed.detail.starts_with("Broken off"), "{}", log[0].deed.detail);
     }
 
     #[test]
