@@ -17,6 +17,10 @@ use crate::{
 /// the close within a second.
 const SEALED_WITHIN: Duration = Duration::from_millis(500);
 
+/// Attempts to have the audit log take a late seal, and the time between two: some minutes in all.
+const NOTE_TRIES: u32 = 60;
+const NOTE_PAUSE: Duration = Duration::from_secs(5);
+
 /// Begins the recording, if one is configured: before the target is dialled, since a target that must be recorded may
 /// not even be reached if nothing can be written.
 pub(super) async fn begin(
@@ -59,7 +63,7 @@ async fn told(mut sealed: oneshot::Receiver<Option<Seal>>, audit: &Audit, id: Se
             let audit = audit.clone();
             actix::spawn(async move {
                 if let Ok(Some(seal)) = sealed.await {
-                    audit.note(Deed::of_gateway(Action::RecordingSeal, id, &seal.to_string()));
+                    note(&audit, id, &seal).await;
                 }
             });
             " The recording was not sealed in time.".to_owned()
@@ -67,15 +71,84 @@ async fn told(mut sealed: oneshot::Receiver<Option<Seal>>, audit: &Audit, id: Se
     }
 }
 
+/// Notes a late seal. After a disk that paused many come at once: those that find no room wait for it.
+async fn note(audit: &Audit, id: SessionId, seal: &Seal) {
+    let deed = Deed::of_gateway(Action::RecordingSeal, id, &seal.to_string());
+    for _ in 0..NOTE_TRIES {
+        if audit.record(deed.clone()).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(NOTE_PAUSE).await;
+    }
+    tracing::error!(session = %id, detail = %seal, "the audit log has not taken the late seal of a recording");
+    // Where the log cannot be written but there is room it may still come, and what finds none is counted.
+    audit.note(deed);
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
+    use futures_util::future::BoxFuture;
+    use tokio::sync::Semaphore;
+
     use super::*;
     use crate::{
-        core::record::UtcMicros,
-        store::audit::{MemoryAudit, details},
+        core::{audit::Entry, record::UtcMicros},
+        store::{
+            StoreError,
+            audit::{AuditLog, AuditPage, AuditQuery, MemoryAudit, details},
+        },
     };
+
+    /// A log that takes one write per permit.
+    struct Gate(MemoryAudit, Arc<Semaphore>);
+
+    impl AuditLog for Gate {
+        fn append(&self, deeds: Vec<(UtcMicros, Deed)>) -> BoxFuture<'_, Result<(), StoreError>> {
+            Box::pin(async move {
+                self.1.acquire().await.unwrap().forget();
+                self.0.append(deeds).await
+            })
+        }
+
+        fn entries(&self, query: AuditQuery) -> BoxFuture<'_, Result<AuditPage, StoreError>> {
+            self.0.entries(query)
+        }
+
+        fn after(&self, sequence: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+            self.0.after(sequence, limit)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_seal_that_finds_no_room_in_the_audit_log_waits_for_it() {
+        let noted = async {
+            let (log, permits) = (MemoryAudit::default(), Arc::new(Semaphore::new(0)));
+            let audit = Audit::start(Arc::new(Gate(log.clone(), permits.clone())));
+            let id = SessionId::new(UtcMicros(1_000_000), [7; 10]);
+            let fill =
+                || (0..2_000).for_each(|n| audit.note(Deed::of_gateway(Action::StoreSweep, n, "Told by a test.")));
+            fill();
+            let (sealed, late) = oneshot::channel();
+            assert_eq!(told(late, &audit, id).await, " The recording was not sealed in time.");
+            // The writer has taken a batch meanwhile.
+            fill();
+            let seal = Seal { bytes: 7, head: [0xab; 32] };
+            sealed.send(Some(seal)).unwrap();
+            tokio::time::advance(Duration::from_secs(1)).await;
+            permits.add_permits(1_000);
+            for _ in 0..60 {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                let details = details(&log, Action::RecordingSeal, &id.to_string()).await.unwrap();
+                if let Some(detail) = details.first() {
+                    return Seal::told_in(detail).map(|told| told == seal);
+                }
+            }
+            None
+        };
+        assert_eq!(tokio::task::LocalSet::new().run_until(noted).await, Some(true));
+    }
 
     #[actix_rt::test]
     async fn a_seal_that_comes_too_late_for_the_close_is_told_by_the_audit_log() {
