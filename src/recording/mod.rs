@@ -41,6 +41,8 @@ pub mod sender;
 mod storage;
 /// The thread that syncs recordings to the disk and removes old ones.
 pub mod syncer;
+/// The counters for the metrics, and the health of the disk.
+pub mod tally;
 /// The text of a recording, however its file is stored.
 pub mod text;
 /// Verifies that a recording is as it was written.

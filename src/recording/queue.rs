@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -31,8 +32,8 @@ pub enum Content {
     Resize(u16, u16),
     /// The number of bytes that found no room in the queue.
     Lost(u64),
-    /// The disk could not sync what was written so far; put in by the syncer.
-    Unsynced(io::Error),
+    /// The disk could not sync what was written so far to the file at this path; put in by the syncer.
+    Unsynced(io::Error, PathBuf),
     /// The recording ends; the sender, if any, receives its seal, or `None` if there is nothing to keep.
     Close(Option<oneshot::Sender<Option<Seal>>>),
 }
@@ -67,7 +68,7 @@ impl Item {
         match &self.what {
             Content::Output(bytes) | Content::Input(bytes) => bytes.len() + size_of::<Self>(),
             Content::Open(_) | Content::Resize(..) | Content::Lost(_) | Content::Close(_) => size_of::<Self>(),
-            Content::Unsynced(_) => 0,
+            Content::Unsynced(..) => 0,
         }
     }
 

@@ -6,10 +6,10 @@ use std::{
     fs::DirBuilder,
     io,
     os::unix::fs::DirBuilderExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -24,7 +24,8 @@ use super::{
     queue::{Content, Item, Opening, Queue},
     retention::OpenRecordings,
     sender::{Level, RecordingSender},
-    syncer::Syncer,
+    syncer::{SyncTask, Syncer},
+    tally::Tally,
     writer::{RecordingWriter, WriterOptions},
 };
 use crate::core::record::{UtcMicros, micros};
@@ -34,73 +35,6 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Time between two syncs to the disk: the most that a power cut may lose.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The counters for the metrics.
-#[derive(Debug, Default)]
-pub struct Tally {
-    open: AtomicU64,
-    failures: AtomicU64,
-    lost: AtomicU64,
-    failing: AtomicBool,
-    compressed: AtomicU64,
-    saved: AtomicU64,
-}
-
-impl Tally {
-    /// Returns the number of recordings that are being written.
-    pub fn open(&self) -> u64 {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of failed writes.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of terminal bytes that are missing in recordings.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
-    /// Whether a write or a sync failed and no probe has succeeded since.
-    pub fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of recordings that were compressed.
-    pub fn compressed(&self) -> u64 {
-        self.compressed.load(Ordering::Relaxed)
-    }
-
-    /// Returns the bytes of disk that compression freed.
-    pub fn saved(&self) -> u64 {
-        self.saved.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn count_compressed(&self, from: u64, to: u64) {
-        self.compressed.fetch_add(1, Ordering::Relaxed);
-        self.saved.fetch_add(from.saturating_sub(to), Ordering::Relaxed);
-    }
-
-    pub(super) fn lose(&self, bytes: u64) {
-        self.lost.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Notes a failure. A write that succeeds afterwards proves nothing: it may only have reached the system's memory.
-    fn fails(&self, error: &io::Error) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        if !self.failing.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, "recordings cannot be written; their policy decides what becomes of the sessions");
-        }
-    }
-
-    /// Notes a probe that succeeded.
-    pub(super) fn recovers(&self) {
-        if self.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("recordings can be written again");
-        }
-    }
-}
 
 /// The state that sessions and the threads share.
 #[derive(Debug)]
@@ -234,8 +168,11 @@ impl RecorderThread {
 
     /// Passes written files to the syncer to be synced, or tries again a second later if it is busy.
     fn sync(&mut self) {
-        let file = |id: &u64| Some((*id, self.recordings.get(id)?.writer.as_ref()?.file()?));
-        if !self.syncer.sync(self.dirty.iter().filter_map(file).collect()) {
+        let task = |id: &u64| {
+            let RecordingState { writer, path, .. } = self.recordings.get(id)?;
+            Some(SyncTask { recording_id: *id, file: writer.as_ref()?.file()?, path: path.clone() })
+        };
+        if !self.syncer.sync(self.dirty.iter().filter_map(task).collect()) {
             return;
         }
         for recording_id in std::mem::take(&mut self.dirty) {
@@ -262,7 +199,7 @@ impl RecorderThread {
                     recording.lose(bytes);
                 }
             }
-            Content::Unsynced(error) => self.doubt(recording_id, at, &error),
+            Content::Unsynced(error, path) => self.doubt(recording_id, at, &error, &path),
             Content::Close(sealed) => {
                 let seal = self.close(recording_id, at);
                 if let Some(sealed) = sealed {
@@ -330,9 +267,14 @@ impl RecorderThread {
 
     /// Handles a failed sync by the recording's policy: the system may have dropped what was written, and call the next
     /// sync a success.
-    fn doubt(&mut self, recording_id: u64, at: Duration, error: &io::Error) {
-        // One that is sealed meanwhile takes no marker, and its session is over.
-        let Some(recording) = self.recordings.get_mut(&recording_id) else { return self.shared.tally.fails(error) };
+    fn doubt(&mut self, recording_id: u64, at: Duration, error: &io::Error, path: &Path) {
+        let Some(recording) = self.recordings.get_mut(&recording_id) else {
+            // It takes no marker any more, and its session is over.
+            let path = path.display();
+            let sentence = "a recording was sealed before its sync failed; `pulsegate verify` says if it is whole";
+            tracing::error!(%error, %path, "{sentence}");
+            return self.shared.tally.fails(error);
+        };
         if let Some(writer) = &mut recording.writer {
             writer.doubt(at);
         }
@@ -347,7 +289,7 @@ impl RecorderThread {
         self.open.end(&recording.path);
         let (seal, file) = sealed?.inspect_err(|error| self.shared.tally.fails(error)).ok().flatten()?;
         if let Some(file) = file {
-            self.syncer.take_sealed(recording_id, file, &recording.path);
+            self.syncer.take_sealed(SyncTask { recording_id, file, path: recording.path });
         }
         Some(seal)
     }

@@ -6,11 +6,11 @@ use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread,
     time::Duration,
@@ -35,10 +35,20 @@ const IDLE_WAIT: Duration = Duration::from_hours(1);
 /// not.
 const PROBE_BYTES: usize = 64 * 1024;
 
-/// Work for the thread; of each recording its id.
+/// A recording's file that is to be synced.
+pub struct SyncTask {
+    /// The recording's id.
+    pub recording_id: u64,
+    /// The file.
+    pub file: Arc<File>,
+    /// Its path.
+    pub path: PathBuf,
+}
+
+/// Work for the thread.
 enum Work {
-    Sync(Vec<(u64, Arc<File>)>),
-    Sealed(u64, Arc<File>, PathBuf),
+    Sync(Vec<SyncTask>),
+    Sealed(SyncTask),
 }
 
 /// The handle that gives the thread its work.
@@ -92,14 +102,14 @@ impl Syncer {
     /// Syncs these files to the disk, and probes it if it failed; the queue receives each failed sync. Returns `false`
     /// if the round before is not done yet or the thread is busy: the caller tries again. Each round holds the files of
     /// all sessions that were written, so at most one round waits.
-    pub fn sync(&self, files: Vec<(u64, Arc<File>)>) -> bool {
-        if files.is_empty() && !self.shared.tally.is_failing() {
+    pub fn sync(&self, tasks: Vec<SyncTask>) -> bool {
+        if tasks.is_empty() && !self.shared.tally.is_failing() {
             return true;
         }
         if self.syncing.swap(true, Ordering::AcqRel) {
             return false;
         }
-        let taken = self.work.try_send(Work::Sync(files)).is_ok();
+        let taken = self.work.try_send(Work::Sync(tasks)).is_ok();
         if !taken {
             self.syncing.store(false, Ordering::Release);
         }
@@ -107,9 +117,9 @@ impl Syncer {
     }
 
     /// Takes a sealed recording.
-    pub fn take_sealed(&self, recording_id: u64, file: Arc<File>, path: &Path) {
-        if self.work.try_send(Work::Sealed(recording_id, file, path.to_owned())).is_err() {
-            tracing::debug!(path = %path.display(), "a sealed recording is left to the system to write back");
+    pub fn take_sealed(&self, task: SyncTask) {
+        if let Err(TrySendError::Full(Work::Sealed(task))) = self.work.try_send(Work::Sealed(task)) {
+            tracing::debug!(path = %task.path.display(), "a sealed recording is left to the system to write back");
         }
     }
 }
@@ -120,10 +130,10 @@ impl SyncerThread {
         let clock = self.shared.settings.clock;
         let rest = self.sweep.as_ref().map_or(IDLE_WAIT, |sweep| sweep.rest(clock()));
         match self.work.recv_timeout(rest) {
-            Ok(Work::Sync(files)) => {
+            Ok(Work::Sync(tasks)) => {
                 // Every file, even if one before it failed: none is handed in again.
-                for (recording_id, file) in files {
-                    self.sync(recording_id, &file);
+                for task in tasks {
+                    self.sync(task);
                 }
                 if self.shared.tally.is_failing() {
                     match probe(&self.shared.settings) {
@@ -133,12 +143,10 @@ impl SyncerThread {
                 }
                 self.syncing.store(false, Ordering::Release);
             }
-            Ok(Work::Sealed(recording_id, file, path)) => {
-                if self.sync(recording_id, &file) {
-                    self.compressor.iter().for_each(|compressor| compressor.take(path.clone()));
-                } else {
-                    let path = path.display();
-                    tracing::error!(%path, "a sealed recording was not synced; `pulsegate verify` says if it is whole");
+            Ok(Work::Sealed(task)) => {
+                let synced = self.sync(task);
+                if let Some((path, compressor)) = synced.zip(self.compressor.as_ref()) {
+                    compressor.take(path);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -150,15 +158,12 @@ impl SyncerThread {
         true
     }
 
-    /// Syncs a file. Returns whether it is on the disk; else the recorder handles the failure.
-    fn sync(&self, recording_id: u64, file: &File) -> bool {
-        let failed = file.sync_data().err();
-        let synced = failed.is_none();
-        if let Some(error) = failed {
-            let at = (self.shared.settings.clock)();
-            self.shared.queue.put(Item { recording_id, at, what: Content::Unsynced(error) });
-        }
-        synced
+    /// Syncs a file. Returns its path if it is on the disk; else the recorder handles the failure.
+    fn sync(&self, SyncTask { recording_id, file, path }: SyncTask) -> Option<PathBuf> {
+        let Err(error) = file.sync_data() else { return Some(path) };
+        let at = (self.shared.settings.clock)();
+        self.shared.queue.put(Item { recording_id, at, what: Content::Unsynced(error, path) });
+        None
     }
 }
 
@@ -180,7 +185,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
-    use crate::recording::{queue::Queue, recorder::Tally, tests::settings};
+    use crate::recording::{queue::Queue, tally::Tally, tests::settings};
 
     #[test]
     fn one_round_of_files_waits_at_most() {
@@ -188,14 +193,16 @@ mod tests {
         let (settings, queue, tally) = (settings(&folder), Queue::default(), Tally::default());
         let shared = Arc::new(Shared { settings, queue, tally, last_id: AtomicU64::new(0) });
         let (syncer, mut syncer_thread) = Syncer::with(shared, OpenRecordings::default(), None);
-        let file = Arc::new(File::create(folder.path().join("a.cast")).unwrap());
-        assert!(syncer.sync(vec![(1, file.clone())]));
+        let path = folder.path().join("a.cast");
+        let file = Arc::new(File::create(&path).unwrap());
+        let round = || vec![SyncTask { recording_id: 1, file: file.clone(), path: path.clone() }];
+        assert!(syncer.sync(round()));
         for _ in 0..10 {
-            assert!(!syncer.sync(vec![(1, file.clone())]), "they come again");
+            assert!(!syncer.sync(round()), "they come again");
         }
         assert_eq!(Arc::strong_count(&file), 2);
         assert!(syncer_thread.turn());
         assert_eq!(Arc::strong_count(&file), 1);
-        assert!(syncer.sync(vec![(1, file)]) && syncer.sync(Vec::new()));
+        assert!(syncer.sync(round()) && syncer.sync(Vec::new()));
     }
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     actor::observe::{ActorsReport, Labels, Observations},
     core::record::Status,
-    recording::recorder::Tally,
+    recording::tally::Tally,
 };
 
 /// Answers with every metric. If an actor does not answer, its gauges are missing rather than wrong.

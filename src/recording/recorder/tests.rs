@@ -94,11 +94,41 @@ fn a_failed_sync_is_told_in_the_recording_and_ends_who_must_be_recorded() {
         File::create(&path).unwrap();
         writes(&mut recorder_thread);
         for _ in 0..3 {
-            recorder_thread.doubt(1, SECOND, &io::Error::other("the marker could not be synced either"));
+            recorder_thread.doubt(1, SECOND, &io::Error::other("the marker could not be synced either"), &path);
             recorder_thread.with(1, SECOND, 0, RecordingWriter::flush);
         }
         let text = fs::read_to_string(&path).unwrap();
         let told = "\"m\",\"the disk could not be synced: some of what was recorded before this may be missing\"]";
         assert_eq!(text.matches(told).count(), 2, "{text}");
     }
+}
+
+/// Returns what the log tells while `act` runs on this thread.
+fn logged(act: impl FnOnce()) -> String {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let to = Arc::new(log.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(to).finish();
+    tracing::subscriber::with_default(subscriber, act);
+    fs::read_to_string(log.path()).unwrap()
+}
+
+#[test]
+fn a_sync_that_fails_while_its_recording_is_sealed_is_told_with_the_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut recorder_thread, shared) = stopped(&folder);
+    let (place, level) = ("recordings/x.cast".to_owned(), Level::new(Arc::new(Notify::new())));
+    let path = shared.settings.recording_dir.path(&place);
+    let happens =
+        |recorder_thread: &mut RecorderThread, what| recorder_thread.handle(Item { recording_id: 1, at: SECOND, what });
+    happens(&mut recorder_thread, Content::Open(Box::new(Opening { header: header(), place, level, opened: None })));
+    // The round before failed, and the sync of the sealed file does not.
+    let file = Arc::new(File::options().append(true).open("/dev/null").unwrap());
+    assert!(recorder_thread.syncer.sync(vec![SyncTask { recording_id: 1, file, path: path.clone() }]));
+    let failed = shared.queue.take(Some(Duration::from_secs(20)));
+    assert_eq!(failed.len(), 1);
+    happens(&mut recorder_thread, Content::Output(Bytes::from_static(b"shown")));
+    happens(&mut recorder_thread, Content::Close(None));
+    let log = logged(|| failed.into_iter().for_each(|item| recorder_thread.handle(item)));
+    assert!(path.exists() && log.contains(&path.display().to_string()), "{log}");
+    assert_eq!(shared.tally.failures(), 1);
 }
