@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs::DirBuilder,
-    io,
+    io::{self, ErrorKind},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
@@ -127,6 +127,8 @@ struct RecordingState {
     writer: Option<RecordingWriter>,
     lost: u64,
     try_at: Duration,
+    /// Whether its file was found to be gone.
+    is_gone: bool,
 }
 
 /// The state of the thread.
@@ -215,7 +217,8 @@ impl RecorderThread {
         let path = self.shared.settings.recording_dir.path(&opening.place);
         let required = opened.is_some();
         self.open.begin(path.clone());
-        let mut recording = RecordingState { opening, required, path, writer: None, lost: 0, try_at: at };
+        let mut recording =
+            RecordingState { opening, required, path, writer: None, lost: 0, try_at: at, is_gone: false };
         let outcome = recording.make(at, &self.shared.settings);
         if let Err(error) = &outcome {
             self.shared.tally.fails(error);
@@ -282,12 +285,12 @@ impl RecorderThread {
     }
 
     fn close(&mut self, recording_id: u64, at: Duration) -> Option<Seal> {
-        let recording = self.recordings.remove(&recording_id)?;
+        let mut recording = self.recordings.remove(&recording_id)?;
         self.dirty.remove(&recording_id);
         self.shared.tally.open.fetch_sub(1, Ordering::Relaxed);
-        let sealed = recording.writer.map(|writer| writer.seal(at));
+        let sealed = recording.writer.take().map(|writer| writer.seal(at));
         self.open.end(&recording.path);
-        let (seal, file) = sealed?.inspect_err(|error| self.shared.tally.fails(error)).ok().flatten()?;
+        let (seal, file) = sealed?.inspect_err(|error| recording.count(error, &self.shared.tally)).ok().flatten()?;
         if let Some(file) = file {
             self.syncer.take_sealed(SyncTask { recording_id, file, path: recording.path });
         }
@@ -297,10 +300,22 @@ impl RecorderThread {
 
 impl RecordingState {
     /// Counts a failure, and ends the session if it must be recorded.
-    fn fail(&self, error: &io::Error, tally: &Tally) {
-        tally.fails(error);
+    fn fail(&mut self, error: &io::Error, tally: &Tally) {
+        self.count(error, tally);
         if self.required {
             self.opening.level.fails(sentence(error));
+        }
+    }
+
+    /// Counts a failure. That the file is gone is one of this recording alone: no probe could find it mended.
+    fn count(&mut self, error: &io::Error, tally: &Tally) {
+        if error.kind() != ErrorKind::NotFound {
+            return tally.fails(error);
+        }
+        tally.count_failure();
+        if !std::mem::replace(&mut self.is_gone, true) {
+            let path = self.path.display();
+            tracing::error!(%error, %path, "a recording was removed while it was written; the rest of it is lost");
         }
     }
 

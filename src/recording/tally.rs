@@ -52,14 +52,19 @@ impl Tally {
         self.saved.fetch_add(from.saturating_sub(to), Ordering::Relaxed);
     }
 
+    /// Counts a failure that says nothing of the disk.
+    pub(super) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn lose(&self, bytes: u64) {
         self.lost.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Notes a failure. A write that succeeds afterwards proves nothing: it may only have reached the
+    /// Notes a failure of the disk. A write that succeeds afterwards proves nothing: it may only have reached the
     /// system's memory.
     pub(super) fn fails(&self, error: &io::Error) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.count_failure();
         if !self.failing.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "recordings cannot be written; their policy decides what becomes of the sessions");
         }

@@ -70,7 +70,8 @@ fn a_failed_sync_is_told_in_the_recording_and_ends_who_must_be_recorded() {
         let options = WriterOptions { input: false, max_size: 1 << 30, begins: SECOND, began: UtcMicros(0) };
         let writer = Some(RecordingWriter::over(null, path.clone(), &header(), options));
         let opening = Opening { header: header(), place: String::new(), level, opened: None };
-        let recording = RecordingState { opening, required, path: path.clone(), writer, lost: 0, try_at: SECOND };
+        let recording =
+            RecordingState { opening, required, path: path.clone(), writer, lost: 0, try_at: SECOND, is_gone: false };
         recorder_thread.recordings.insert(1, recording);
         let writes = |recorder_thread: &mut RecorderThread| {
             recorder_thread.with(1, SECOND, 0, |writer| {
@@ -131,4 +132,35 @@ fn a_sync_that_fails_while_its_recording_is_sealed_is_told_with_the_path() {
     let log = logged(|| failed.into_iter().for_each(|item| recorder_thread.handle(item)));
     assert!(path.exists() && log.contains(&path.display().to_string()), "{log}");
     assert_eq!(shared.tally.failures(), 1);
+}
+
+#[test]
+fn a_recording_that_was_removed_fails_alone_and_is_told_once() {
+    for required in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut recorder_thread, shared) = stopped(&folder);
+        let (place, level) = ("recordings/2026/x.cast".to_owned(), Level::new(Arc::new(Notify::new())));
+        let sender = RecordingSender::new(shared.clone(), 1, level.clone(), Policy::Required);
+        let (opened, _outcome) = oneshot::channel();
+        let opening = Opening { header: header(), place, level, opened: required.then_some(opened) };
+        let happens = |recorder_thread: &mut RecorderThread, what| {
+            recorder_thread.handle(Item { recording_id: 1, at: SECOND, what });
+            recorder_thread.with(1, SECOND, 0, |writer| {
+                let outcome = writer.flush();
+                writer.release();
+                outcome
+            });
+        };
+        happens(&mut recorder_thread, Content::Open(Box::new(opening)));
+        fs::remove_dir_all(folder.path().join("recordings/2026")).unwrap();
+        let log = logged(|| {
+            for _ in 0..3 {
+                happens(&mut recorder_thread, Content::Output(Bytes::from_static(b"lost")));
+            }
+            happens(&mut recorder_thread, Content::Close(None));
+        });
+        assert_eq!(log.matches("was removed while it was written").count(), 1, "{log}");
+        assert_eq!((shared.tally.failures(), shared.tally.is_failing()), (4, false));
+        assert_eq!(sender.trouble().is_some(), required);
+    }
 }
