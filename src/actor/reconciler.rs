@@ -317,9 +317,9 @@ impl Sweeper {
         Ok(fixes)
     }
 
-    /// Notes what the live view knows of the sessions that are to be closed as lost: of another node's the end, if that
-    /// did not reach the records, else later versions, which may not have either, and the last beat, which a rank does
-    /// not show.
+    /// Notes what the live view knows of the sessions that are to be closed as lost: the end, if that did not reach the
+    /// records, of another node's also a concluded one; else later versions, which may not have either, and the last
+    /// beat, which a rank does not show.
     async fn hear(&self, node: &NodeId, fixes: &mut [Fix], slowest: &mut Duration) -> Result<(), StoreError> {
         let lost = fixes.iter().filter(|fix| matches!(fix.action, Action::Infer | Action::CloseEarlier));
         let ids: Vec<SessionId> = lost.map(|fix| fix.id).collect();

@@ -184,7 +184,8 @@ impl RegistryActor {
 
     fn close_stray(&mut self, action: Action, record: Record, history: Vec<Transition>) {
         let (id, now) = (record.id, clock::utc());
-        if record.is_closed() {
+        let is_known_here = action == Action::CloseStray || history.iter().any(|passed| passed.rank == record.rank());
+        if record.is_closed() && is_known_here {
             // The journal has its close; the other stores have lost it.
             self.tell_others(Write { record, transitions: history });
             return;
@@ -207,11 +208,6 @@ impl RegistryActor {
 /// Returns the write that closes a session of another node: by the end that is known, which is written as it is, else
 /// by inference.
 fn conclusion(record: Record) -> Write {
-    match record.detected_at {
-        Some(detected_at) => {
-            let transitions = vec![record.transition(detected_at, REMEMBERED.into())];
-            Write { record, transitions }
-        }
-        None => Write::close_as_node_lost(record, Authority::Inferred, clock::utc(), INFERRED.into()),
-    }
+    Write::known_end(&record, REMEMBERED)
+        .unwrap_or_else(|| Write::close_as_node_lost(record, Authority::Inferred, clock::utc(), INFERRED.into()))
 }

@@ -19,8 +19,16 @@ impl Record {
     }
 
     /// Notes what another store knows of the session: its last sign of life, and what that has later than this version.
-    /// The close that follows is then above every version that anybody was shown.
+    /// The close that follows is then above every version that anybody was shown. An end that its own node saw is no
+    /// matter of versions: it is the end, and the record becomes it as it is.
     pub fn learn_from(&mut self, known: &Self, now: UtcMicros) {
+        let is_end = |record: &Self| record.is_closed() && record.authority == Authority::Observed;
+        if is_end(self) || is_end(known) {
+            if known.rank() > self.rank() {
+                *self = known.clone();
+            }
+            return;
+        }
         if known.rank() > self.rank() && !known.is_closed() {
             // Nobody looks on at what is over.
             let (last_seen_at, watchers, controlled_by) = (self.last_seen_at, 0, None);
@@ -43,6 +51,13 @@ impl Record {
 }
 
 impl Write {
+    /// Returns the write of an end that another store has, as it is there; `None` of a record that is open. `detail`
+    /// says how it became known.
+    pub fn known_end(record: &Record, detail: &str) -> Option<Self> {
+        let transitions = vec![record.transition(record.detected_at?, detail.to_owned())];
+        Some(Self { record: record.clone(), transitions })
+    }
+
     /// Returns the write that closes a session which a start of its node left open and which is certainly over: the end
     /// is the last evidence of life; `detail` says how the end became known, and `authority` whether its own node or
     /// another found it.
@@ -101,8 +116,8 @@ mod tests {
         let (start, now) = (UtcMicros(5), UtcMicros(9));
         let left = Record { version: 3, last_seen_at: Some(UtcMicros(7)), ..opened(start) };
         let later = Record { version: 5, status: Status::Active, bytes_out: 8, watchers: 2, ..opened(start) };
-        let mut closed = Record { version: 6, ..later.clone() };
-        closed.close(EndReason::Exited, UtcMicros(8), UtcMicros(8));
+        let mut closed = Record { version: 6, authority: Authority::Inferred, ..later.clone() };
+        closed.close(EndReason::NodeLost, UtcMicros(8), UtcMicros(8));
         for (known, version, bytes_out) in [(&opened(start), 3, 0), (&left, 3, 0), (&later, 5, 8), (&closed, 6, 0)] {
             let mut learned = left.clone();
             learned.learn_from(known, now);
@@ -112,6 +127,25 @@ mod tests {
             let Write { record, .. } = Write::close_as_node_lost(learned, Authority::Inferred, now, "lost".into());
             assert!(record.version > known.version);
         }
+    }
+
+    #[test]
+    fn an_end_that_its_own_node_saw_is_taken_as_it_is() {
+        let (start, now) = (UtcMicros(5), UtcMicros(9));
+        let left = Record { version: 3, last_seen_at: Some(UtcMicros(9)), ..opened(start) };
+        let later = Record { version: 8, status: Status::Active, ..opened(start) };
+        let mut seen = Record { version: 6, status: Status::Active, ..opened(start) };
+        seen.close(EndReason::Exited, UtcMicros(7), UtcMicros(8));
+        let mut concluded = Record { version: 9, authority: Authority::Inferred, ..later.clone() };
+        concluded.close(EndReason::NodeLost, UtcMicros(8), UtcMicros(8));
+        for witnesses in [[&later, &seen], [&seen, &later], [&concluded, &seen], [&seen, &concluded]] {
+            let mut learned = left.clone();
+            witnesses.iter().for_each(|known| learned.learn_from(known, now));
+            assert_eq!(learned, seen);
+        }
+        let end = Write::known_end(&seen, "known").unwrap();
+        assert_eq!((end.record, end.transitions), (seen.clone(), vec![seen.transition(UtcMicros(8), "known".into())]));
+        assert!(Write::known_end(&left, "open").is_none());
     }
 
     #[test]

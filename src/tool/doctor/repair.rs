@@ -15,6 +15,9 @@ use crate::{
 /// Detail of the end of an orphan.
 const FOUND: &str = "The gateway ended without closing it; found by the doctor.";
 
+/// Detail of the end of a session that the live view alone knows to be over.
+const REMEMBERED: &str = "It stood open; the live view remembered this end; closed by the doctor.";
+
 /// Detail of the end of a session that stood open again.
 const TOLD: &str = "It was over, but stood open again; closed by the doctor as its history says.";
 
@@ -69,8 +72,8 @@ pub async fn repair(
     Ok(written)
 }
 
-/// Returns the write that closes an orphan: by the end that its history has, else with its last sign of life, in the
-/// live view or its recording, which no gateway writes any more and which is sealed.
+/// Returns the write that closes an orphan: by the end that its history or the live view has, else with its last sign
+/// of life, in the live view or its recording, which no gateway writes any more and which is sealed.
 async fn lost(
     view: &View<'_>,
     recording_dir: &RecordingDir,
@@ -84,6 +87,9 @@ async fn lost(
     if let Some(live) = view.live {
         let shown = live.one_of(orphan.node.clone(), orphan.id).await?;
         shown.iter().for_each(|shown| orphan.learn_from(shown, now));
+    }
+    if let Some(end) = Write::known_end(&orphan, REMEMBERED) {
+        return Ok(end);
     }
     let mut detail = FOUND.to_owned();
     match recording_dir.finish(&orphan) {
@@ -181,17 +187,37 @@ async fn writes(store: &dyn RecordStore, ids: &[SessionId]) -> Result<Vec<Write>
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
+    use futures_util::future::BoxFuture;
     use sqlx::{AssertSqlSafe, ConnectOptions, sqlite::SqliteConnectOptions};
 
     use super::*;
     use crate::{
         core::record::{Epoch, Incarnation, NodeId, Status},
         store::{
+            LiveStore,
             conformance::{record, write},
             sqlite::SqliteStore,
         },
         tool::doctor::compare::compare,
     };
+
+    /// A live view that knows of one session.
+    struct Remembers(Record);
+
+    impl LiveStore for Remembers {
+        fn apply(&self, _: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>> {
+            Box::pin(async { Ok(()) })
+        }
+        fn beat(&self, _: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
+            Box::pin(async { Ok(()) })
+        }
+        fn renew_lease(&self, _: UtcMicros) -> BoxFuture<'_, Result<bool, StoreError>> {
+            Box::pin(async { Ok(true) })
+        }
+        fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+            Box::pin(async { Ok(vec![self.0.clone()]) })
+        }
+    }
 
     fn change(n: u8, version: u64, status: Status) -> Write {
         write(record(n, version, Authority::Observed, status))
@@ -273,6 +299,21 @@ mod tests {
         let both = vec![back.record.id, away.record.id];
         assert_eq!(found.differences, BTreeMap::from([(Difference::Contradiction, both)]));
         assert_eq!(super::write(&records, vec![back]).await.unwrap(), 0, "what is not mended is not counted");
+    }
+
+    #[tokio::test]
+    async fn an_end_that_the_live_view_remembers_is_the_end_of_what_was_left_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
+        let (left, end) = (change(1, 3, Status::Active), change(1, 6, Status::Closed));
+        journal.apply(vec![left.clone()]).await.unwrap();
+        let live = Remembers(end.record.clone());
+        let node = NodeId("node-a".into());
+        let view =
+            View { node: &node, journal: &journal, records: None, live: Some(&live), running: false, retired: None };
+        let recording_dir = RecordingDir::new(folder.path(), None);
+        let found = lost(&view, &recording_dir, left.record, UtcMicros(1_800_000_000_000_000)).await.unwrap();
+        assert_eq!(found.record, end.record);
     }
 
     #[test]

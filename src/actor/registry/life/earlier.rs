@@ -22,6 +22,9 @@ use crate::{
 /// The detail of an orphan's close.
 const FOUND_AT_START: &str = "The gateway ended without closing it; found at its next start.";
 
+/// The detail of an orphan's close that another store has.
+const KNOWN_ELSEWHERE: &str = "It stood open in the journal; another store has this end.";
+
 /// Identifies sessions of earlier lives: those of `node` opened before `epoch`, and if the journal is the only record
 /// store, those in it under another node name. The node was renamed then: no other can serve what is in this directory.
 pub(in crate::actor::registry) struct Earlier {
@@ -40,8 +43,12 @@ impl Earlier {
     }
 
     /// Seals an orphan's recording, and returns the write that closes it: its end is the last sign of life that is known
-    /// of it, in the recording too, and the detail has the seal.
+    /// of it, in the recording too, and the detail has the seal. One whose end another store has ends with that; its
+    /// recording was sealed then, or is with the rest.
     pub(in crate::actor::registry) fn close(&self, mut orphan: Record, now: UtcMicros) -> Write {
+        if let Some(end) = Write::known_end(&orphan, KNOWN_ELSEWHERE) {
+            return end;
+        }
         let mut detail = FOUND_AT_START.to_owned();
         if let Some(Finished { seal, ended_at }) = finished(&self.recording_dir, &orphan) {
             detail = format!("{FOUND_AT_START} {seal}");
@@ -127,8 +134,8 @@ async fn close(
 }
 
 /// Closes, in batches, sessions that earlier epochs of this node left open in the journal: they end at their last
-/// evidence of life. Returns their number. The live view still has their beats: it is told of an end only once the
-/// journal has it.
+/// evidence of life, or as another store knows. Returns their number. The live view still has their beats: it is told
+/// of an end only once the journal has it.
 pub(in crate::actor::registry) async fn recover(
     journal: &dyn RecordStore,
     earlier: &Earlier,

@@ -155,6 +155,33 @@ async fn an_orphan_ends_with_the_last_sign_of_life_that_anything_still_has() {
     }
 }
 
+/// I8: the journal was restored from a backup that is older than the end.
+#[actix_rt::test]
+async fn an_end_that_another_store_has_is_the_end_in_a_restored_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async |name| SqliteStore::open(&folder.path().join(name)).await.unwrap();
+    let (journal, records) = (open("journal.db").await, open("records.db").await);
+    let recording_dir = RecordingDir::new(folder.path(), None);
+    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), alone: false, batch: 2, recording_dir };
+    let left = |n: u8| {
+        let born = born(Epoch(1), earlier.node.clone());
+        Record { id: SessionId::new(born.start_time, [n; 10]), version: 3, status: Status::Active, ..born }
+    };
+    let mut end = Record { version: 6, exit_status: Some(0), ..left(1) };
+    end.close(EndReason::Exited, UtcMicros(2_000_000), UtcMicros(3_000_000));
+    journal.apply([told(&left(1)), told(&left(2))].concat()).await.unwrap();
+    records.apply([told(&end), told(&left(2))].concat()).await.unwrap();
+
+    let witnesses = Witnesses { live: None, records: Some(Arc::new(records)) };
+    let (seen, ends) = ends();
+    assert_eq!(recover(&journal, &earlier, witnesses, &ends).await.unwrap(), 2);
+    let ended = journal.get(end.id).await.unwrap().unwrap();
+    assert_eq!(ended, Record { durable: ended.durable, ..end.clone() });
+    let last = journal.history(end.id).await.unwrap().pop().unwrap();
+    assert_eq!((last.rank, last.at, last.end_reason), (end.rank(), UtcMicros(3_000_000), end.end_reason));
+    assert_eq!(lost(&seen), 1, "the other one");
+}
+
 #[actix_rt::test]
 async fn what_stands_open_under_another_name_is_over_where_nobody_shares_the_records() {
     let folder = tempfile::tempdir().unwrap();

@@ -28,7 +28,8 @@ impl Witnesses {
         Self { live: Some(stores.live.clone()), records: stores.records.clone() }
     }
 
-    /// Notes in `orphans` the last signs of life that the stores know of, and versions that the journal has lost.
+    /// Notes in `orphans` the last signs of life that the stores know of, and versions that the journal has lost: an
+    /// end too, after a restored backup.
     pub(super) async fn hear(&mut self, orphans: &mut [Record], now: UtcMicros) {
         let (live, records, asked) = (self.live.take(), self.records.take(), &*orphans);
         let shown = async { answer(ask_live(live.as_ref()?.as_ref(), asked)).await };
