@@ -8,7 +8,10 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use super::{RegistryActor, sink::Sink};
 use crate::{
     actor::clock,
-    core::{ledger::Priority, record::SessionId},
+    core::{
+        ledger::Priority,
+        record::{Record, SessionId},
+    },
     store::{Journal, SharedRecords, StoreError, Write, history::tell_history},
 };
 
@@ -34,17 +37,21 @@ enum Spilled {
     Reading { again: bool },
 }
 
-/// Writes a batch to the records; first, from the journal, the histories of its sessions that were `cut`.
+/// Writes a batch to the records; then, from the journal, the histories of its sessions that were `cut`: an end in the
+/// same batch does not wait for them.
 pub(super) async fn write_records(
     journal: Arc<dyn Journal>,
     records: Arc<dyn SharedRecords>,
     batch: Vec<Write>,
     cut: Vec<SessionId>,
 ) -> Result<(), StoreError> {
-    for Write { record, .. } in batch.iter().filter(|write| cut.contains(&write.record.id)) {
+    let long: Vec<Record> =
+        batch.iter().map(|write| &write.record).filter(|told| cut.contains(&told.id)).cloned().collect();
+    records.apply(batch).await?;
+    for record in &long {
         tell_history(journal.as_ref(), records.as_ref(), record).await?;
     }
-    records.apply(batch).await
+    Ok(())
 }
 
 impl Records {

@@ -168,6 +168,36 @@ async fn a_history_too_long_to_wait_in_memory_comes_from_the_journal() {
 }
 
 #[actix_rt::test]
+async fn a_kill_does_not_wait_for_a_long_history_in_its_batch() {
+    let house = House::roomy().await;
+    let (journal, remote) = (&house.records, house.remote.as_ref().unwrap());
+    let open = house.open().await;
+    eventually(async || journal.store.outbox_len().await.unwrap() == 0).await;
+    let like = house.find(open).await;
+    let held = remote.gate.acquire().await.unwrap();
+    // The first batch, which waits at the gate.
+    let first = ending(&like, EndReason::PeerLost, 0);
+    let (long, killed) = (ending(&like, EndReason::PeerLost, 1).record, ending(&like, EndReason::Terminated, 0));
+    tell(&house, first).await;
+    eventually(async || depth(&house, "records").await == 1).await;
+    for version in 1..=200 {
+        let (status, end_reason, end_time, detected_at) = (Status::Active, None, None, None);
+        let record = Record { version, status, end_reason, end_time, detected_at, ..long.clone() };
+        let transitions = vec![record.transition(like.start_time, format!("change {version}"))];
+        tell(&house, Write { record, transitions }).await;
+    }
+    eventually(async || depth(&house, "journal").await == 0).await;
+    let id = killed.record.id;
+    tell(&house, killed).await;
+    eventually(async || depth(&house, "records").await == 3).await;
+    let before = taken(remote);
+    drop(held);
+    eventually(async || journal.store.outbox_len().await.unwrap() == 0).await;
+    assert!(place(remote, before, id).is_some_and(|nth| nth <= 1), "{:?}", place(remote, before, id));
+    assert_eq!(remote.store.history(long.id).await.unwrap().len(), 200);
+}
+
+#[actix_rt::test]
 async fn a_list_says_that_the_journal_lags_however_short_its_last_commit_is() {
     let house = House::with_records().await;
     let (first, _page, one) = house.active().await;
