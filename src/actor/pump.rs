@@ -40,6 +40,9 @@ const MAX_PACKET_BYTES: usize = 32 * 1024;
 /// page runs, and acknowledges, only once a minute (timers of hidden pages, in Chromium).
 const STUCK_TIMEOUT: Duration = Duration::from_secs(150);
 
+/// Time after a stall of this thread in which it reads what waits in the sockets; less after a shorter stall.
+const CATCH_UP: Duration = Duration::from_secs(5);
+
 /// Maximum deliveries of a link's news to a session that fails while handling it, and the delay between them: more than
 /// its supervision tolerates.
 const MAX_REPORTS: u32 = 5;
@@ -273,11 +276,13 @@ async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stu
                 let (since, stalled) = *full_since.get_or_insert_with(|| (clock::instant(), detector.stalled()));
                 let until = since + STUCK_TIMEOUT;
                 if tokio::time::timeout_at(until.into(), viewer.woken()).await.is_err() && viewer.acked() == acked {
-                    if detector.stalled() == stalled {
+                    let now = detector.stalled();
+                    if now == stalled {
                         return stuck();
                     }
-                    // An acknowledgement that came meanwhile may still wait in the socket.
-                    full_since = None;
+                    // What was missed does not count, and an acknowledgement that came meanwhile may still wait in the
+                    // socket. The rest of the time does, or a host that lags would let no page go.
+                    full_since = Some((since + now.put_off_since(stalled, CATCH_UP), now));
                 }
                 continue;
             }

@@ -46,6 +46,16 @@ pub struct Stalls {
     pub awake_until: Option<Instant>,
 }
 
+impl Stalls {
+    /// Returns by how much a deadline moves for the stalls since `earlier`: what it missed of the clock, and as long as
+    /// they took, but at most `catch_up`, to read what waits in the sockets.
+    pub fn put_off_since(&self, earlier: Self, catch_up: Duration) -> Duration {
+        let missed = self.missed.saturating_sub(earlier.missed);
+        let slept = self.slept.saturating_sub(earlier.slept);
+        missed + (missed + slept).min(catch_up)
+    }
+}
+
 /// The lag of one thread, readable from others.
 #[derive(Debug)]
 pub struct TickLag {

@@ -356,3 +356,17 @@ async fn a_page_is_not_stuck_for_what_this_thread_did_not_read_while_it_was_stop
         assert_eq!(stuck.await, lets_go, "{patience} s after it goes on");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_acknowledges_nothing_is_let_go_by_a_host_that_lags() {
+    let begun = clock::instant();
+    let stuck = with_stuck_page(async |_| {
+        for _ in 0..1_000 {
+            tokio::time::advance(Duration::from_millis(1_550)).await;
+            // Until all of this thread is idle.
+            tokio::time::timeout(Duration::from_millis(1), std::future::pending::<()>()).await.unwrap_err();
+        }
+    });
+    let (stuck, waited) = (stuck.await, clock::instant().saturating_duration_since(begun).as_secs());
+    assert!(stuck && (150..900).contains(&waited), "after {waited} s");
+}
