@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{AddressRule, ConnectError, person::clean_line};
+use super::{AddressRule, ConnectError, own_addresses::is_own, person::clean_line};
 
 /// Networks of cloud metadata services, which hand out a machine's secrets (link-local; Amazon's over IPv6; Alibaba's).
 /// They are reached only if a rule allows one of these networks, or a part of it, or a target of the catalogue is such
@@ -54,24 +54,6 @@ impl AddressRule {
 
 fn special(networks: &[&str], ip: IpAddr) -> Option<IpNet> {
     networks.iter().filter_map(|network| network.parse::<IpNet>().ok()).find(|network| network.contains(&ip))
-}
-
-/// Whether this host has the address `ip`: a socket can be bound to no other. Where the system lets sockets be bound to
-/// any address (`ip_nonlocal_bind`), which one of an address that nobody has shows, it is the one that a connection to
-/// `ip` would come from; further addresses of one network are not noticed there. Sends nothing.
-fn is_own(ip: IpAddr) -> bool {
-    let binds = |ip: IpAddr| UdpSocket::bind((ip, 0)).is_ok();
-    // RFC 5737, RFC 3849.
-    let (nobodys, any): (IpAddr, IpAddr) = match ip {
-        IpAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1).into(), Ipv4Addr::UNSPECIFIED.into()),
-        IpAddr::V6(_) => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(), Ipv6Addr::UNSPECIFIED.into()),
-    };
-    let comes_from = || {
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.connect((ip, 9))?;
-        socket.local_addr()
-    };
-    binds(ip) && (!binds(nobodys) || comes_from().is_ok_and(|from| from.ip() == ip))
 }
 
 /// Whether `ip` is the address of a cloud metadata service, in any notation.
@@ -325,13 +307,6 @@ mod tests {
             "who reaches loopback reaches this host"
         );
         assert!(!permits(&rule(&["10.0.0.5/32"], &["10.0.0.0/8"]), "10.0.0.5"), "what is denied stays so");
-    }
-
-    #[test]
-    fn this_host_knows_its_own_addresses() {
-        assert!(super::is_own(Ipv4Addr::LOCALHOST.into()));
-        // RFC 5737: no host has it.
-        assert!(!super::is_own(Ipv4Addr::new(198, 51, 100, 7).into()));
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod hosts_file;
 /// A live shell over russh.
 mod link;
 /// The gateway's own key and its certificate authority.
+mod own_addresses;
 mod own_keys;
 /// Questions and cleaned texts for the user at the terminal.
 mod person;
