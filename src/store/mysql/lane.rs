@@ -36,6 +36,9 @@ const MAX_ATTEMPTS: u32 = 3;
 /// that the server reports the cause.
 const LOCK_WAIT: u32 = 1;
 
+/// Time before the end of a lane's patience at which a server ends a statement; for the shortest patience half of it.
+const MARGIN: Duration = Duration::from_secs(1);
+
 /// Age from which a connection is not lent any more: a name may lead to another server since, and the former one still
 /// answer. A new connection costs a millisecond.
 const MAX_AGE: Duration = Duration::from_mins(5);
@@ -95,6 +98,22 @@ struct Idle {
     used: Duration,
 }
 
+/// The times that one statement may take. It may have waited for its turn before: only from these is seen whether a
+/// server or the way to it is to blame.
+struct Limits {
+    /// By the server, which then says so.
+    server: Duration,
+    /// Until the answer comes, which is later than any of a server that is there.
+    answer: Duration,
+}
+
+impl Limits {
+    fn of(patience: Duration) -> Self {
+        let spare = MARGIN.min(patience / 2);
+        Self { server: patience.saturating_sub(spare), answer: patience.saturating_sub(spare / 2) }
+    }
+}
+
 /// Connections for one kind of work, so that slow work of another kind cannot hold it up.
 ///
 /// Not sqlx's pool: that dials a refusing server again and again until its time is up, while a caller with a journal
@@ -102,6 +121,7 @@ struct Idle {
 pub struct Lane {
     options: MySqlConnectOptions,
     patience: Duration,
+    limits: Limits,
     permits: Semaphore,
     idle: Mutex<Vec<Idle>>,
     trust: Arc<Trust>,
@@ -110,7 +130,8 @@ pub struct Lane {
 impl Lane {
     /// Makes a lane of at most `width` connections; none is opened yet. Work on it fails after `patience`.
     pub fn new(options: MySqlConnectOptions, width: usize, patience: Duration, trust: Arc<Trust>) -> Self {
-        Self { options, patience, permits: Semaphore::new(width), idle: Mutex::default(), trust }
+        let (limits, permits) = (Limits::of(patience), Semaphore::new(width));
+        Self { options, patience, limits, permits, idle: Mutex::default(), trust }
     }
 
     /// Runs the statements of `work`, in one transaction if there are several, and returns the rows of the last one.
@@ -121,7 +142,7 @@ impl Lane {
             loop {
                 let mut lent = self.lend().await.map_err(failure::meaning)?;
                 left -= 1;
-                match run_once(&mut lent.connection, work()).await {
+                match run_once(&mut lent.connection, work(), self.limits.answer).await {
                     Ok(rows) => {
                         lent.give_back();
                         return Ok(rows);
@@ -137,10 +158,8 @@ impl Lane {
                 }
             }
         };
-        timeout(self.patience, attempts).await.unwrap_or_else(|_| {
-            self.trust.doubt();
-            Err(failure::unanswered())
-        })
+        // Nothing of the server: the work may have waited for its turn.
+        timeout(self.patience, attempts).await.unwrap_or_else(|_| Err(failure::unanswered()))
     }
 
     async fn lend(&self) -> Result<Lent<'_>, Error> {
@@ -173,9 +192,7 @@ impl Lane {
             connection.execute(sqlx::AssertSqlSafe(self.session())).await?;
             Ok(connection)
         };
-        timeout(CONNECT_WITHIN, connecting)
-            .await
-            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+        answered(CONNECT_WITHIN, connecting).await
     }
 
     /// Returns the statement that sets up every session, independent of the server's defaults.
@@ -186,7 +203,7 @@ impl Lane {
     /// columns, which no server has by default. The time limits have another name and unit in each server; each server
     /// reads the other's as a comment.
     fn session(&self) -> String {
-        let (seconds, millis) = (self.patience.as_secs_f64(), self.patience.as_millis());
+        let (seconds, millis) = (self.limits.server.as_secs_f64(), self.limits.server.as_millis());
         format!(
             "SET NAMES utf8mb4 COLLATE utf8mb4_bin; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
              SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, \
@@ -200,19 +217,29 @@ impl Lane {
     }
 }
 
-async fn run_once(connection: &mut MySqlConnection, work: Vec<Statement>) -> Result<Vec<MySqlRow>, Error> {
+/// Runs the statements of a piece of work, each answered `within` a time.
+async fn run_once(
+    connection: &mut MySqlConnection,
+    work: Vec<Statement>,
+    within: Duration,
+) -> Result<Vec<MySqlRow>, Error> {
     let whole = work.len() > 1;
     if whole {
-        connection.execute("START TRANSACTION").await?;
+        answered(within, connection.execute("START TRANSACTION")).await?;
     }
     let mut rows = Vec::new();
     for statement in work {
-        rows = statement.fetch_all(&mut *connection).await?;
+        rows = answered(within, statement.fetch_all(&mut *connection)).await?;
     }
     if whole {
-        connection.execute("COMMIT").await?;
+        answered(within, connection.execute("COMMIT")).await?;
     }
     Ok(rows)
+}
+
+/// Returns what comes of `asked`, or the error of a server that did not answer `within` a time.
+async fn answered<T>(within: Duration, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout(within, asked).await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }
 
 /// A connection in use. It is returned only after its work succeeded; else it is dropped with its open transaction,

@@ -120,6 +120,28 @@ async fn of_connections_that_carry_nothing_any_more_one_is_waited_for() {
 }
 
 #[tokio::test]
+async fn searches_that_are_slow_or_wait_for_their_turn_cost_nobody_a_connection() {
+    if !is_here() {
+        return;
+    }
+    let database = Database::empty().await;
+    let options = options(&fixture::server().url(database.name()).parse().unwrap());
+    let store = MySqlStore::with_patience(options, WRITES_WITHIN, Duration::from_secs(4));
+    let reads_by = async || {
+        let found = store.readers.run(|| vec![sqlx::query("SELECT CONNECTION_ID() AS id")]).await.unwrap();
+        rows::column::<u64>(&found[0], "id").unwrap()
+    };
+    let before = reads_by().await;
+    // The server ends the first ones; the others have their turn then, and no time left.
+    let search = || store.searchers.run(|| vec![sqlx::query("SELECT SLEEP(60)")]);
+    let (first, second, third) = tokio::join!(search(), search(), search());
+    for searched in [first, second, third] {
+        assert_eq!(searched.unwrap_err().to_string(), failure::unanswered().to_string());
+    }
+    assert_eq!(reads_by().await, before);
+}
+
+#[tokio::test]
 async fn a_connection_is_used_while_it_is_young_and_was_used_lately() {
     static SECONDS: AtomicU64 = AtomicU64::new(1_000);
     fn clock() -> BootTime {
