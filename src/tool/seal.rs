@@ -361,7 +361,7 @@ mod tests {
         let log = store.entries(AuditQuery { limit: 9, ..AuditQuery::default() }).await.unwrap().entries;
         let told: Vec<_> = log.iter().map(|entry| (entry.deed.action, entry.deed.subject.as_str())).collect();
         assert_eq!(told, [(Action::SealRotate, new.as_str())]);
-        assert!(log[0].deed.detail.starts_with("Broken off"), "{}", log[0].deed.detail);
+        assert!(log[0].deed.detail.contains(": Broken off;"), "{}", log[0].deed.detail);
     }
 
     #[test]

@@ -105,7 +105,8 @@ async fn of_connections_that_carry_nothing_any_more_one_is_waited_for() {
         store.lease(NodeId("a".into())).await.unwrap();
         way.forgets.notify_waiters();
         let written = store.apply(vec![active(1, 2)]).await;
-        assert!(matches!(written, Err(StoreError::Unavailable(_))), "{written:?}");
+        // Tried again on another connection, if there was time.
+        assert!(matches!(written, Ok(()) | Err(StoreError::Unavailable(_))), "{written:?}");
         let read = async {
             store.get(active(1, 2).record.id).await.unwrap();
             store.lease(NodeId("a".into())).await.unwrap();
