@@ -248,6 +248,20 @@ describe("typing while away", () => {
     expect([arrived(), seen.dropped]).toEqual(["ls\r", 2]);
   });
 
+  test("what_a_page_that_is_loaded_anew_during_a_login_takes_before_it_knows_of_it_is_dropped", () => {
+    typed("hunter2\r");
+    socket().attached({ session: { status: "connecting" } });
+    expect([arrived(), seen.waiting, seen.dropped]).toEqual(["", null, 1]);
+    socket().control({ type: "status", status: "active", detail: "" });
+    expect(arrived()).toBe("");
+  });
+
+  test("what_a_page_that_is_loaded_anew_over_a_shell_takes_before_it_is_attached_arrives", () => {
+    typed("ls\r");
+    socket().attached();
+    expect([arrived(), seen.waiting, seen.dropped]).toEqual(["ls\r", null, 0]);
+  });
+
   test("a_gateway_that_does_not_answer_during_a_login_promises_to_keep_nothing", async () => {
     socket().attached({ session: { status: "connecting" } });
     answers(() => Promise.reject(new Error()));

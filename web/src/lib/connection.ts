@@ -255,6 +255,8 @@ export class Connection {
    *  easily undone. */
   #settleAway(): void {
     if (!this.#line.isAttached) return;
+    // Typed before this page was first told that the login is under way, as after a reload.
+    if (this.#login && this.#away.take().length > 0) this.#drop();
     this.#dropped = false;
     if (this.#away.isLong) this.#view.waiting(this.#away.waiting(true));
     else this.release();
