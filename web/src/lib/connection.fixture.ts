@@ -71,6 +71,7 @@ export let seen: {
   idle: (number | null)[];
   timeUp: (number | null)[];
   notices: (string | null)[];
+  unanswered: boolean;
   dropped: number;
   waiting: Waiting | null;
   controls: Control[];
@@ -120,7 +121,7 @@ export function answers(next: () => Promise<Lookup>): void {
 /** Resets everything; runs before each test. */
 export function begin(): void {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
-  seen = { lost: [], resets: 0, prompts: [], idle: [], timeUp: [], notices: [], dropped: 0, waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
+  seen = { lost: [], resets: 0, prompts: [], idle: [], timeUp: [], notices: [], unanswered: false, dropped: 0, waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
   answer = () => Promise.resolve({ found: SESSION });
   world = {
     open: () => sockets[sockets.push(new ScriptedSocket()) - 1] as Socket,
@@ -146,6 +147,7 @@ export function begin(): void {
     idle: (ms) => seen.idle.push(ms),
     timeUp: (ms) => seen.timeUp.push(ms),
     notice: (message) => seen.notices.push(message),
+    unanswered: (is) => (seen.unanswered = is),
     watchers: () => {},
     size: (cols, rows) => seen.sizes.push([cols, rows]),
     dropped: () => (seen.dropped += 1),

@@ -4,7 +4,7 @@ import { Away, isAnswer, isReport, isTyped } from "./away";
 import { InputBuffer } from "./input";
 import { Line } from "./line";
 import { parseServerFrame } from "./protocol";
-import type { ClientFrame, Control, ServerFrame, Status } from "./protocol";
+import type { ClientFrame, Control, Prompt, ServerFrame, Status } from "./protocol";
 import type { Phase, View } from "./view";
 import type { Environment } from "./world";
 
@@ -51,6 +51,8 @@ export class Connection {
   /** Whether the login is under way as far as this page knows: what is typed then while away may be meant for one of
    *  its questions, and must not be run by the shell later. */
   #login = false;
+  /** Whether one of its questions stands. */
+  #prompted = false;
   /** Whether the view was told, since the gateway was last there, that such input is dropped. */
   #dropped = false;
 
@@ -174,11 +176,11 @@ export class Connection {
     this.#cancelResize = this.#env.after(RESIZE_IDLE_MS, () => this.#tellSize());
   }
 
-  /** Answers a prompt; the values are not kept. */
+  /** Answers a prompt, once the gateway is there; the values are not kept. */
   answer(id: number, values: string[]): void {
-    if (!this.#line.isAttached) return;
-    this.#view.prompt(null);
-    this.#line.send({ type: "answer", id, values });
+    if (this.isAway) return;
+    this.#prompt(null);
+    this.#line.answer({ type: "answer", id, values });
   }
 
   /** Withdraws an idle warning: the user is still here. */
@@ -244,11 +246,17 @@ export class Connection {
   /** Shows that the gateway stopped answering, or answers again; input is held back and shown meanwhile, as while
    *  away. */
   #unanswered(is: boolean): void {
-    const kept = this.#login ? "What you type is not kept." : "What you type is kept and sent once it is back.";
-    const next = this.#typing ? kept : "This page continues once it is back.";
-    this.#view.notice(is ? `The gateway does not answer. ${next}` : this.#notice);
+    this.#view.unanswered(is);
+    this.#view.notice(is ? `The gateway does not answer.${this.#outlook}` : this.#notice);
     if (is) this.#view.waiting(this.#away.waiting(false));
     else this.#settleAway();
+  }
+
+  /** The sentence about what is typed meanwhile; none over a question, which says itself when it can be answered. */
+  get #outlook(): string {
+    if (!this.#typing) return " This page continues once it is back.";
+    if (this.#prompted) return "";
+    return this.#login ? " What you type is not kept." : " What you type is kept and sent once it is back.";
   }
 
   /** Sends held-back input, but asks first if it has several lines: the screen may have changed, and only one is
@@ -273,7 +281,7 @@ export class Connection {
         return this.#flush();
       case "prompt":
         this.#login = true;
-        return this.#view.prompt(frame);
+        return this.#prompt(frame);
       case "status":
         // `closed` has a frame of its own, which also says why.
         if (frame.status === "closed") return;
@@ -314,7 +322,12 @@ export class Connection {
   /** Takes note of the session's status: once the login is over, no question of it stands. */
   #stands(status: Status): void {
     this.#login = status === "connecting";
-    if (!this.#login) this.#view.prompt(null);
+    if (!this.#login) this.#prompt(null);
+  }
+
+  #prompt(prompt: Prompt | null): void {
+    this.#prompted = prompt !== null;
+    this.#view.prompt(prompt);
   }
 
   #attached(frame: Extract<ServerFrame, { type: "attached" }>): void {
@@ -418,6 +431,7 @@ export class Connection {
     // A gateway for which it still holds sends it again.
     this.#notice = null;
     this.#view.notice(null);
+    this.#view.unanswered(false);
     this.#view.watchers([]);
     this.#view.requests([]);
     this.#view.answer(null);

@@ -191,6 +191,11 @@ describe("a gateway that does not answer", () => {
   const SILENT = "The gateway does not answer. What you type is kept and sent once it is back.";
   const never = () => new Promise<Lookup>(() => {});
   const type = (text: string) => connection.input(new TextEncoder().encode(text));
+  /** Attaches to a login that asks for a password. */
+  function asks() {
+    socket().attached({ session: { status: "connecting" } });
+    socket().control({ type: "prompt", id: 4, kind: "password", title: "", text: "", fields: [] });
+  }
 
   test("is reported three seconds after it was asked, three after something was typed", async () => {
     answers(never);
@@ -225,6 +230,60 @@ describe("a gateway that does not answer", () => {
     answers(() => Promise.resolve({ found: SESSION }));
     await pass(3_000);
     expect([socket().input, seen.waiting, seen.notices]).toEqual([[3], null, [SILENT, null]]);
+  });
+
+  test("is sent no answer to a question, which stays and says itself when it can be answered", async () => {
+    asks();
+    answers(() => Promise.reject(new Error("offline")));
+    connection.doubt();
+    await settle();
+    connection.answer(4, ["secret"]);
+    expect([socket().frames("answer"), seen.prompts.at(-1)?.id, seen.unanswered]).toEqual([[], 4, true]);
+    expect(seen.notices.at(-1)).toBe("The gateway does not answer.");
+    socket().output(1);
+    connection.answer(4, ["secret"]);
+    expect([socket().frames("answer").length, seen.unanswered]).toEqual([1, false]);
+  });
+
+  test("is no longer said not to answer once its socket is gone", async () => {
+    answers(() => Promise.reject(new Error("offline")));
+    socket().attached();
+    connection.doubt();
+    await settle();
+    socket().onclose?.({ code: 1006 });
+    expect(seen.unanswered).toBe(false);
+  });
+
+  test("is attached anew if an answer is followed by nothing and the login may still wait for it", async () => {
+    asks();
+    answers(() => Promise.resolve({ found: { ...SESSION, status: "connecting" } }));
+    connection.answer(4, ["secret"]);
+    await pass(2_999);
+    expect(sockets).toHaveLength(1);
+    await pass(251);
+    expect([sockets.length, sockets[0]?.closedWith]).toEqual([2, 4000]);
+    // It comes again, and costs no other socket.
+    asks();
+    await pass(60_000);
+    expect([sockets.length, seen.prompts.at(-1)?.id]).toEqual([2, 4]);
+  });
+
+  test("is left alone if anything follows an answer", async () => {
+    asks();
+    answers(() => Promise.resolve({ found: { ...SESSION, status: "connecting" } }));
+    connection.answer(4, ["secret"]);
+    socket().control({ type: "status", status: "connecting", detail: "" });
+    await pass(60_000);
+    expect(sockets).toHaveLength(1);
+  });
+
+  test("is doubted over an answer that was sent while it was asked about the socket", async () => {
+    asks();
+    answers(() => Promise.resolve({ found: { ...SESSION, status: "connecting" } }));
+    connection.doubt();
+    connection.answer(4, ["secret"]);
+    await pass(16_000);
+    expect(sockets).toHaveLength(2);
   });
 
   test("is sent several lines only once the user confirms", async () => {

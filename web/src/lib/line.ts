@@ -128,6 +128,12 @@ export class Line {
     this.#silence.owes();
   }
 
+  /** Sends the answer to a question, to which the gateway must react soon. */
+  answer(frame: ClientFrame): void {
+    this.send(frame);
+    this.#silence.owesForAnswer();
+  }
+
   /** Takes note that the gateway attached this page. */
   attached(status: Status, resumed: boolean): void {
     this.#failures = 0;

@@ -8,7 +8,7 @@ import type { View } from "./view";
 const UNSENT_SHOWN_MS = 20_000;
 
 /** The events of a connection that leave something to show. */
-type Event = "prompt" | "idle" | "timeUp" | "notice" | "watchers" | "control" | "requests" | "answer" | "unsent" | "waiting";
+type Event = "prompt" | "idle" | "timeUp" | "notice" | "unanswered" | "watchers" | "control" | "requests" | "answer" | "unsent" | "waiting";
 
 /** What is said of a session. */
 export class Said {
@@ -18,6 +18,8 @@ export class Said {
   /** Time at which it closes the session at its longest duration. */
   lastsUntil = $state<number | null>(null);
   notice = $state<string | null>(null);
+  /** Whether the gateway does not answer, though the socket is attached. */
+  unanswered = $state(false);
   /** The names of the watchers. */
   watchers = $state.raw<string[]>([]);
   /** Who has control, and who asks for it. */
@@ -40,6 +42,7 @@ export class Said {
     idle: (ms) => (this.idleUntil = ms === null ? null : performance.now() + ms),
     timeUp: (ms) => (this.lastsUntil = ms === null ? null : performance.now() + ms),
     notice: (message) => (this.notice = message),
+    unanswered: (is) => (this.unanswered = is),
     watchers: (names) => (this.watchers = names),
     control: (control) => {
       if (control.turn !== this.control?.turn) [this.answer, this.unsent] = [null, ""];

@@ -31,6 +31,8 @@ export class Silence {
   #since = 0;
   /** Time since which typed bytes wait for any reaction; `null` if none do. */
   #owed: number | null = null;
+  /** Time at which a question of the login was answered; `null` once the socket brought anything since. */
+  #answered: number | null = null;
   #unanswered = false;
   #asking = false;
   #cancelWait: () => void = () => {};
@@ -67,6 +69,7 @@ export class Silence {
     this.#signs += 1;
     this.#since = this.#env.now();
     this.#owed = null;
+    this.#answered = null;
     this.#unanswered = false;
     return returned;
   }
@@ -76,6 +79,12 @@ export class Silence {
     if (this.#owed !== null || this.#asking) return;
     this.#owed = this.#env.now();
     this.#wait();
+  }
+
+  /** Takes note that the answer to a question of the login was sent. */
+  owesForAnswer(): void {
+    this.#answered = this.#env.now();
+    this.owes();
   }
 
   /** Asks whether the gateway still has this socket. */
@@ -90,15 +99,19 @@ export class Silence {
     if (answer === null) return this.#giveUp();
     const status = answer === "missing" ? "closed" : answer === "unsaid" ? null : answer.found.status;
     if (status === "closed" || (status !== null && this.#isGivenUp(status))) return this.#outcome.gone();
-    const since = this.#since;
+    const [since, answered] = [this.#since, this.#answered];
     if (this.heard()) this.#outcome.unanswered(false);
+    // Over HTTP the gateway does not say that it got an answer.
+    this.#answered = answered;
     // The answer tells a page that watches nothing about its socket.
     if (this.#env.looksOn) this.#since = since;
   }
 
   /** Whether the gateway, which answers over HTTP, has given the socket up. It says so of the owner's page; to one that
-   *  watches it sends a frame with every ping, so silence says so. */
+   *  watches it sends a frame with every ping, so silence says so. So it does after an answer that the login may still
+   *  wait for: a new socket costs little, and brings the question again if the answer was lost. */
   #isGivenUp(status: Status): boolean {
+    if (status === "connecting" && this.#answered !== null) return this.#env.now() - this.#answered >= PATIENCE_MS;
     return this.#env.looksOn ? this.#env.now() - this.#since >= QUIET_MS : status === "detached";
   }
 

@@ -11,8 +11,9 @@ export interface View {
   /** This many bytes of output are lost for good. */
   lost(bytes: number): void;
   phase(phase: Phase): void;
-  /** A question of the login, to be answered while attached; `null` once it is answered or the login is over. One that
-   *  stands while reconnecting comes again with the same id; one of a session that is over or elsewhere is void. */
+  /** A question of the login, to be answered while attached to a gateway that answers; `null` once it is answered or
+   *  the login is over. One that stands while reconnecting comes again with the same id; one of a session that is over
+   *  or elsewhere is void. */
   prompt(prompt: Prompt | null): void;
   /** The session closes in this many milliseconds for lack of input; `null` withdraws the warning. */
   idle(closesInMs: number | null): void;
@@ -20,6 +21,8 @@ export interface View {
   timeUp(closesInMs: number | null): void;
   /** A notice of the gateway that changes nothing yet; `null` once it no longer holds. */
   notice(message: string | null): void;
+  /** Whether the gateway does not answer, though the socket is attached: nothing is sent meanwhile. */
+  unanswered(is: boolean): void;
   /** The terminal's size, which the page with control sets while this one watches. */
   size(cols: number, rows: number): void;
   /** The names of the watchers. */
