@@ -2,6 +2,7 @@
 import { mount } from "svelte";
 import "./app.css";
 import "./pages.css";
+import { clientId } from "./lib/client";
 import { followSight } from "./lib/sight";
 import { workspace } from "./lib/workspace.svelte";
 import App from "./ui/App.svelte";
@@ -16,5 +17,7 @@ declare global {
 window.pulsegate = Object.freeze({ text: () => workspace.screen?.text() ?? "" });
 
 followSight();
+// Before anything else: once terminals are drawn, a busy page hears late that its id is free.
+void clientId();
 const root = document.getElementById("app");
 if (root !== null) mount(App, { target: root });

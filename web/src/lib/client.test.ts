@@ -2,18 +2,20 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { claim } from "./client";
 
-/** The locks of one browser, as far as they are used: whoever asks waits, and gives up at the signal. */
+/** The locks of one browser, as far as they are used: whoever asks waits, and gives up at the signal, or asks only for
+ *  one that is free. */
 class Locks {
   #held = new Map<string, () => void>();
   #waiting: { name: string; take: () => void }[] = [];
 
-  request(name: string, { signal }: { signal: AbortSignal }, hold: () => Promise<never>): Promise<never> {
+  request(name: string, { signal, ifAvailable }: LockOptions, hold: (lock: object | null) => unknown): Promise<never> {
     return new Promise((_, reject) => {
       const take = () => {
         this.#held.set(name, () => this.#held.delete(name));
-        void hold();
+        void hold({});
       };
       if (!this.#held.has(name)) return take();
+      if (ifAvailable || signal === undefined) return void hold(null);
       this.#waiting.push({ name, take });
       signal.onabort = () => {
         this.#waiting = this.#waiting.filter((waiting) => waiting.take !== take);
@@ -22,9 +24,14 @@ class Locks {
     });
   }
 
+  /** Lets everything go that is held, of which those who wait do not hear yet. */
+  release() {
+    for (const gone of this.#held.values()) gone();
+  }
+
   /** Lets everything go that is held, as a page does that is gone. */
   leave() {
-    for (const gone of this.#held.values()) gone();
+    this.release();
     for (const { take } of this.#waiting.splice(0)) take();
   }
 }
@@ -57,6 +64,14 @@ test("a_duplicate_has_an_id_of_its_own_and_keeps_that", async () => {
   patience.abort();
   const own = await copy;
   expect([own === original, [...kept.values()]]).toEqual([false, [own]]);
+});
+
+test("a_busy_page_that_hears_too_late_that_its_id_is_free_keeps_it", async () => {
+  const before = await claim();
+  const reloaded = claim();
+  locks.release();
+  patience.abort();
+  expect([await reloaded, [...kept.values()]]).toEqual([before, [before]]);
 });
 
 test("a_page_without_locks_keeps_its_id", async () => {

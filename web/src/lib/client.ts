@@ -27,11 +27,16 @@ export async function claim(): Promise<string> {
 /** Holds an id for as long as this page lives; returns whether no other page does. */
 async function hold(id: string): Promise<boolean> {
   if (navigator.locks === undefined) return true;
+  // A busy page may learn that its time is up before it learns that the lock was free all along.
+  return (await lock(id, { signal: AbortSignal.timeout(PATIENCE_MS) })) || lock(id, { ifAvailable: true });
+}
+
+function lock(id: string, options: LockOptions): Promise<boolean> {
   return new Promise((resolve) => {
-    const held = () => {
-      resolve(true);
-      return new Promise<never>(() => {});
+    const held = (lock: Lock | null) => {
+      resolve(lock !== null);
+      return lock === null ? undefined : new Promise<never>(() => {});
     };
-    navigator.locks.request(`pulsegate.client.${id}`, { signal: AbortSignal.timeout(PATIENCE_MS) }, held).catch(() => resolve(false));
+    navigator.locks.request(`pulsegate.client.${id}`, options, held).catch(() => resolve(false));
   });
 }
