@@ -166,6 +166,22 @@ promise("Ctrl and Tab go with a keyboard that completes words: no letter waits f
   await desk.reads(/\$ echo\|x$/m);
 });
 
+promise("a tap on the keys under a question leaves its field the focus, and with it the keyboard", async (lab) => {
+  const sshd = await lab.sshd({ login: "password" });
+  const desk = await lab.desk(await lab.demo());
+  const finger = await Finger.on(desk);
+  await desk.quickConnect(sshd.destination);
+  await desk.trustHostKey();
+  await desk.at("prompt-field-0").waitFor();
+  await desk.page.evaluate(() => {
+    window.tapped = new Promise((tapped) => addEventListener("mouseup", () => tapped(), { once: true }));
+  });
+  await finger.tap(desk.at("keys"));
+  await desk.page.evaluate(() => window.tapped);
+  await desk.page.keyboard.type("half");
+  assert.equal(await desk.at("prompt-field-0").inputValue(), "half");
+});
+
 promise("a swipe scrolls a terminal's lines, and moves in a program that fills the screen", async (lab) => {
   const gateway = await lab.demo();
   const desk = await lab.desk(gateway);
