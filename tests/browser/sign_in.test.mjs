@@ -172,6 +172,11 @@ promise("recovery codes stay until they were read, also where the page is left a
   await ada.page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
   await learnt;
   assert.equal(await ada.at("recovery-codes").locator("li").count(), 10);
+  // Nor do they make way for an old state of the factor.
+  await ada.page.route("**/api/v1/me", (route) => route.abort(), { times: 1 });
+  await ada.at("recovery-kept").click();
+  await ada.at("recovery-problem").getByText("does not answer").waitFor();
+  assert.equal(await ada.at("recovery-codes").locator("li").count(), 10);
   await ada.at("recovery-kept").click();
   const id = await ada.openPlayground();
 
@@ -186,6 +191,34 @@ promise("recovery codes stay until they were read, also where the page is left a
   assert.equal(await ada.at(`tab-${id}`).count(), 1);
   // It asks again by itself.
   await ada.at("enrol").waitFor();
+});
+
+promise("a page that asks again by itself undoes neither a sign-out nor what it told of one", async (lab) => {
+  const ada = await enrols(lab);
+  const { page } = ada;
+  await ada.at("totp-confirm").click();
+  await ada.at("recovery-codes").waitFor();
+  let down = true;
+  await page.route("**/api/v1/me", (route) => (down ? route.abort() : route.continue()));
+  await page.route("**/api/v1/logout", (route) => route.abort(), { times: 1 });
+  await ada.at("recovery-kept").click();
+  await ada.at("recovery-problem").getByText("does not answer").waitFor();
+  await ada.at("enrol-signout").click();
+  await page.getByRole("heading", { name: "You may still be signed in" }).waitFor();
+  let release;
+  const open = new Promise((go) => (release = go));
+  await page.route("**/api/v1/targets", (route) => open.then(() => route.continue()), { times: 1 });
+  const held = page.waitForRequest("**/api/v1/targets");
+  down = false;
+  await held;
+  // Now the page knows again who is signed in, and is about to show it.
+  await ada.at("confirm-yes").click();
+  await ada.at("signin-name").waitFor();
+  const refused = page.waitForResponse("**/api/v1/me");
+  release();
+  await refused;
+  await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
+  assert.equal(await ada.at("signin-name").count(), 1);
 });
 
 promise("whoever turned a second factor on and had no answer is told that it is on, and goes on", async (lab) => {
