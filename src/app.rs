@@ -175,7 +175,7 @@ pub fn look_after(loaded: Loaded, json: bool, tool: Tool) -> anyhow::Result<Repo
 /// Tries a private gateway from its start to its end.
 ///
 /// # Errors
-/// As [`selftest::run`].
+/// If no temporary folder can be created.
 pub fn selftest() -> anyhow::Result<Report> {
     block_on(selftest::run())
 }

@@ -40,8 +40,8 @@ impl AddressRule {
         let carried = carried(ip).map(IpAddr::V4);
         let within_here = |network: &IpNet| special(HERE, network.addr()).is_some_and(|here| here.contains(network));
         let is_closed = |ip| is_own(ip) && !self.allow.iter().any(within_here);
-        self.permits_as_it_stands(ip, &is_closed)
-            && carried.is_none_or(|carried| self.permits_as_it_stands(carried, &is_closed))
+        self.permits_as_it_stands(ip, is_closed)
+            && carried.is_none_or(|carried| self.permits_as_it_stands(carried, is_closed))
     }
 
     fn permits_as_it_stands(&self, ip: IpAddr, is_closed: impl Fn(IpAddr) -> bool) -> bool {
