@@ -205,18 +205,34 @@ async fn a_token_with_scopes_makes_nobody_more_than_itself_and_lets_nobody_in() 
     }
 }
 
+const KNOWN_HOST: &str = "db-9 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n";
+
+/// A host key that waits for a decision, beside one that is known.
+struct KeysToDecide {
+    folder: tempfile::TempDir,
+    host_keys: HostKeys,
+    accept: String,
+    accepted: serde_json::Value,
+    forget: String,
+}
+
+impl KeysToDecide {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let known_hosts = folder.path().join("known_hosts");
+        std::fs::write(&known_hosts, KNOWN_HOST).unwrap();
+        let host_keys = HostKeys::new(known_hosts, || START);
+        let waiting = host_keys.meet_another().unwrap();
+        let known = host_keys.overview().await.unwrap().known.remove(0);
+        let accept = format!("/api/v1/host-keys/waiting/{}/accept", waiting.id);
+        let accepted = serde_json::json!({ "fingerprint": waiting.fingerprint() });
+        Self { folder, host_keys, accept, accepted, forget: format!("/api/v1/host-keys/{}", known.id) }
+    }
+}
+
 #[actix_rt::test]
 async fn who_loses_a_right_while_a_change_waits_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let known_hosts = dir.path().join("known_hosts");
-    let line = "db-9 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n";
-    std::fs::write(&known_hosts, line).unwrap();
-    let host_keys = HostKeys::new(known_hosts.clone(), || START);
-    let waiting = host_keys.meet_another().unwrap();
-    let known = host_keys.overview().await.unwrap().known.remove(0);
-    let (accept, forget) =
-        (format!("/api/v1/host-keys/waiting/{}/accept", waiting.id), format!("/api/v1/host-keys/{}", known.id));
-    let accepted = serde_json::json!({ "fingerprint": waiting.fingerprint() });
+    let KeysToDecide { folder, host_keys, accept, accepted, forget } = KeysToDecide::new().await;
     let target = serde_json::json!({ "name": "web-9", "host": "web-9.internal", "username": "deploy" });
     let eve = serde_json::json!({ "name": "eve", "role": "admin", "password": "correct horse battery" });
     // The last: how often the gateway reads anew before the audit log is waited for.
@@ -244,31 +260,23 @@ async fn who_loses_a_right_while_a_change_waits_changes_nothing() {
             assert_eq!(told["status"], 401, "{method} {path} after {looks}: {told}");
         }
     }
-    assert_eq!(std::fs::read_to_string(&known_hosts).unwrap(), line);
+    assert_eq!(std::fs::read_to_string(folder.path().join("known_hosts")).unwrap(), KNOWN_HOST);
 }
 
 #[actix_rt::test]
 async fn while_the_store_of_users_is_away_host_keys_are_decided_by_whom_the_gateway_knows() {
-    let dir = tempfile::tempdir().unwrap();
-    let known_hosts = dir.path().join("known_hosts");
-    let line = "db-9 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ\n";
-    std::fs::write(&known_hosts, line).unwrap();
-    let host_keys = HostKeys::new(known_hosts.clone(), || START);
-    let waiting = host_keys.meet_another().unwrap();
-    let known = host_keys.overview().await.unwrap().known.remove(0);
+    let KeysToDecide { folder, host_keys, accept, accepted, forget } = KeysToDecide::new().await;
     let team = Arc::new(Team::administered());
     let state = with_team(Settings { host_keys, ..settings() }, team.clone());
     let cookie = signed_in_as(&state, "operator");
     team.is_away(true);
-    let decides = async |method: Method, path: String| {
-        let request = to(method, &path).cookie(cookie.clone()).insert_header(("origin", ORIGIN));
-        let request = request.set_json(serde_json::json!({ "fingerprint": waiting.fingerprint() }));
+    let decides = async |method: Method, path: &str| {
+        let request = to(method, path).cookie(cookie.clone()).insert_header(("origin", ORIGIN)).set_json(&accepted);
         ask_with(&state, request).await.status().as_u16()
     };
-    let accept = format!("/api/v1/host-keys/waiting/{}/accept", waiting.id);
-    assert_eq!(decides(Method::POST, accept).await, 204);
-    assert_eq!(decides(Method::DELETE, format!("/api/v1/host-keys/{}", known.id)).await, 204);
-    let left = std::fs::read_to_string(&known_hosts).unwrap();
+    assert_eq!(decides(Method::POST, &accept).await, 204);
+    assert_eq!(decides(Method::DELETE, &forget).await, 204);
+    let left = std::fs::read_to_string(folder.path().join("known_hosts")).unwrap();
     assert!(left.contains("web-9 ") && !left.contains("db-9 "), "{left}");
 }
 
