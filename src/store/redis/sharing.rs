@@ -228,6 +228,7 @@ async fn forget(connection: &mut Connection, mut silent: Vec<&NodeId>) -> RedisR
         silent.rotate_left(begin);
     }
     for node in silent.into_iter().take(FORGOTTEN) {
+        // Else its sessions would be out of the lists for the moment until it is added again.
         if !has_keys(connection, node).await? {
             remove(connection, node).await?;
         }
