@@ -185,8 +185,8 @@ pub fn unusable(config: &Config) -> Vec<Unusable> {
     block_on(files::unusable(config))
 }
 
-/// Runs `work` to its end on this thread. Here, and not in the binary: a future is compiled where it is first polled,
-/// and with the outermost, every layer would be compiled once more.
+/// Runs `work` to its end on this thread. Here, and not in the binary: a future is compiled where it is polled, and the
+/// binary would compile what the library has no use for itself, with each of its builds.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     actix::System::new().block_on(work)
 }

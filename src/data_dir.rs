@@ -24,8 +24,8 @@ pub mod succession;
 /// The file whose lock shows that the folder is in use; `succession` owns its content.
 pub const LOCK: &str = "node.lock";
 
-/// How often a start, or a command, tries to get the lock, and the time between two tries: two seconds in all. A command that writes to
-/// the folder holds the lock for a moment only.
+/// How often a start, or a command, tries to get the lock, and the time between two tries: two seconds in all. A command
+/// that writes to the folder holds the lock for a moment only.
 const LOCK_TRIES: (u32, Duration) = (40, Duration::from_millis(50));
 
 /// The database of the records, or of the journal if the records are another store.
@@ -82,8 +82,8 @@ pub fn refuse_others(data_dir: &Path, user: u32) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the owner of a file; `None` if there is none, or something else: the folder's user can make a link to a file of
-/// anybody's.
+/// Returns the owner of a file; `None` if there is none, or something else: the folder's user can make a link to a file
+/// of anybody's.
 fn maker(path: &Path) -> Option<u32> {
     fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map(|file| file.uid())
 }

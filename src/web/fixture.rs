@@ -35,6 +35,7 @@ use crate::{
         seal::{SealKey, Seals},
         session::Limits,
         stream,
+        target::PublicTarget,
     },
     recording::directory::RecordingDir,
     ssh::{AddressRule, ConnectError, Connector, Credential, Dial, HostKeyPolicy, HostKeys, Link},
@@ -349,5 +350,19 @@ pub fn record() -> Record {
         bytes_in: 5,
         bytes_out: u64::from(u32::MAX) + 1,
         ..opened(START)
+    }
+}
+
+/// Returns a target of the records as it is shown, without anything that it need not have.
+pub fn public_target(name: &str, host: &str) -> PublicTarget {
+    PublicTarget {
+        name: name.to_owned(),
+        host: host.to_owned(),
+        port: 22,
+        username: "deploy".to_owned(),
+        via: vec![],
+        group: None,
+        tags: vec![],
+        roles: vec![],
     }
 }

@@ -97,8 +97,11 @@ pub async fn create(
     // Nor do these count: a token of theirs without that right has the limit of everybody else.
     let counts = !caller.has(Right::Manage);
     if counts && let Some(wait) = state.opens.wait(state.now(), &caller.user) {
-        let detail = "You opened too many sessions within ten minutes. Those that are open stay open.";
-        return Err(Problem::too_many(detail, wait.as_secs() + 1));
+        let again = wait.as_secs() + 1;
+        let detail = format!(
+            "You opened too many sessions within ten minutes. Those that are open stay open; open the next one in {again} s."
+        );
+        return Err(Problem::too_many(detail, again));
     }
     if let Some(wait) = state.dial_limit.count(state.now(), &caller.user, &open.typed_places()) {
         let detail = "You had too many different hosts dialled by hand within ten minutes. Those you had dialled stay open to \

@@ -14,31 +14,21 @@ use crate::{
         target::{Auth as Kept, PublicTarget, Sealed},
     },
     ssh::AddressRule,
-    web::fixture::settings,
+    web::fixture::{public_target, settings},
 };
 
 /// Returns targets of the records: one with a password for its own place, one that shares its name with the
 /// configuration, one behind jump hosts of every kind.
 fn directory(settings: &Settings) -> Directory {
-    let public = |name: &str, host: &str| PublicTarget {
-        name: name.to_owned(),
-        host: host.to_owned(),
-        port: 22,
-        username: "deploy".to_owned(),
-        via: vec![],
-        group: None,
-        tags: vec![],
-        roles: vec![],
-    };
-    let place = public("db-1", "db-1.internal").seal_context(AuthKind::Password);
+    let place = public_target("db-1", "db-1.internal").seal_context(AuthKind::Password);
     let sealed = settings.seals.seal([1; 12], &place, &"s3cret".into()).map(Sealed);
     let auth = Kept { kind: AuthKind::Password, sealed };
     let via = ["inner", "db-1", "ops@k:2200"].map(str::to_owned).into();
-    let behind = PublicTarget { via, ..public("behind", "behind.internal") };
+    let behind = PublicTarget { via, ..public_target("behind", "behind.internal") };
     let targets = [
-        Target::new(public("db-1", "db-1.internal"), auth.clone(), UtcMicros(1)),
-        Target::new(public("db-2", "db-1.internal"), auth.clone(), UtcMicros(1)),
-        Target::new(public("web-1", "evil.example"), auth, UtcMicros(1)),
+        Target::new(public_target("db-1", "db-1.internal"), auth.clone(), UtcMicros(1)),
+        Target::new(public_target("db-2", "db-1.internal"), auth.clone(), UtcMicros(1)),
+        Target::new(public_target("web-1", "evil.example"), auth, UtcMicros(1)),
         Target::new(behind, Kept::AGENT, UtcMicros(1)),
     ];
     let targets = targets.into_iter().map(|target| (target.public.name.clone(), target));
