@@ -30,9 +30,7 @@ class Walk {
 async function signedIn(lab, gateway, name, role, grants = ["*"]) {
   if (role !== null) await gateway.change("POST", "/users", { name, role, grants, password: PASSWORD });
   const desk = new Desk(await (await lab.browser()).open(gateway.origin));
-  await desk.at("signin-name").fill(name);
-  await desk.at("signin-password").fill(PASSWORD);
-  await desk.at("signin-submit").click();
+  await desk.signInAs(name, PASSWORD);
   await desk.at("nav-sessions").waitFor();
   return desk;
 }
@@ -94,9 +92,7 @@ promise("no barrier for a user who signs in, is invited, or turns a second facto
   await root.at("sign-out").click();
   await root.at("signin-name").waitFor();
   await walk.at(root, "sign-in");
-  await root.at("signin-name").fill("root");
-  await root.at("signin-password").fill("wrong");
-  await root.at("signin-submit").click();
+  await root.signInAs("root", "wrong");
   await until("the refusal", async () => (await root.at("signin-problem").innerText()) !== "");
   await walk.at(root, "sign-in with a wrong password");
   await root.at("signin-password").fill(PASSWORD);

@@ -26,9 +26,7 @@ promise("no card covers the line one types on or the match one looks at, nor the
   await gateway.change("POST", "/users", { name: "ada", role: "operator", grants: ["*"], password: PASSWORD });
   const id = await owner.openPlayground();
   const ada = new Desk(await (await lab.browser()).open(gateway.origin));
-  await ada.at("signin-name").fill("ada");
-  await ada.at("signin-password").fill(PASSWORD);
-  await ada.at("signin-submit").click();
+  await ada.signInAs("ada", PASSWORD);
   await ada.at("nav-sessions").click();
   await ada.row(id).getByTestId("session-watch").click();
   await ada.at("control-ask").click();

@@ -18,9 +18,7 @@ async function maria(lab, gateway, admin) {
   await admin.at("person-save").click();
   await admin.page.locator('[data-testid=person-row][data-name="maria"]').waitFor();
   const desk = new Desk(await (await lab.browser()).open(gateway.origin));
-  await desk.at("signin-name").fill("maria");
-  await desk.at("signin-password").fill(PASSWORD);
-  await desk.at("signin-submit").click();
+  await desk.signInAs("maria", PASSWORD);
   return desk;
 }
 

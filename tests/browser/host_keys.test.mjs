@@ -26,9 +26,7 @@ targets:
 async function signedIn(lab, gateway, name, role) {
   await gateway.change("POST", "/users", { name, role, grants: ["*"], password: PASSWORD });
   const desk = new Desk(await (await lab.browser()).open(gateway.origin));
-  await desk.at("signin-name").fill(name);
-  await desk.at("signin-password").fill(PASSWORD);
-  await desk.at("signin-submit").click();
+  await desk.signInAs(name, PASSWORD);
   return desk;
 }
 

@@ -20,9 +20,7 @@ const measure = (desk) =>
 async function watches(lab, gateway, id, size) {
   const ada = new Desk(await (await lab.browser()).open(gateway.origin));
   await ada.page.setViewportSize(size);
-  await ada.at("signin-name").fill("ada");
-  await ada.at("signin-password").fill(PASSWORD);
-  await ada.at("signin-submit").click();
+  await ada.signInAs("ada", PASSWORD);
   await ada.at("nav-sessions").click();
   await ada.row(id).getByTestId("session-watch").click();
   return ada;

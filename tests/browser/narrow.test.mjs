@@ -44,9 +44,7 @@ promise("a button is whole in the narrowest window", async (lab) => {
   await admin.page.keyboard.press("Escape");
 
   const theirs = new Desk(await (await lab.browser()).open(gateway.origin));
-  await theirs.at("signin-name").fill(NAME);
-  await theirs.at("signin-password").fill(PASSWORD);
-  await theirs.at("signin-submit").click();
+  await theirs.signInAs(NAME, PASSWORD);
   const id = await theirs.openPlayground();
   await theirs.ask("echo here", /^here$/m);
   await admin.at("nav-sessions").click();

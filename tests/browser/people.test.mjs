@@ -25,9 +25,7 @@ async function addAda(desk) {
 
 async function signedIn(lab, gateway, name, password) {
   const desk = new Desk(await (await lab.browser()).open(gateway.origin));
-  await desk.at("signin-name").fill(name);
-  await desk.at("signin-password").fill(password);
-  await desk.at("signin-submit").click();
+  await desk.signInAs(name, password);
   return desk;
 }
 
@@ -202,9 +200,7 @@ promise("a user who signs out in one tab is signed out in all, and the next user
   await desk.at("signin-name").waitFor();
 
   await desk.page.bringToFront();
-  await desk.at("signin-name").fill("bob");
-  await desk.at("signin-password").fill(PASSWORD);
-  await desk.at("signin-submit").click();
+  await desk.signInAs("bob", PASSWORD);
   for (const come of [() => {}, () => desk.page.reload()]) {
     await come();
     await desk.at("target-playground").waitFor();

@@ -38,9 +38,7 @@ async function operator(lab, gateway, admin) {
   await admin.at("person-save").click();
   await admin.page.locator('[data-testid=person-row][data-name="ada"]').waitFor();
   const desk = new Desk(await (await lab.browser()).open(gateway.origin));
-  await desk.at("signin-name").fill("ada");
-  await desk.at("signin-password").fill(PASSWORD);
-  await desk.at("signin-submit").click();
+  await desk.signInAs("ada", PASSWORD);
   return desk;
 }
 

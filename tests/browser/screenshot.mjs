@@ -75,9 +75,7 @@ async function people(desk) {
   await hers.start(mkdtempSync(join(scratch, "ada-")), ["--force-dark-mode"]);
   const ada = new Desk(await hers.open(gateway.origin));
   await ada.page.setViewportSize({ width: 1280, height: 800 });
-  await ada.at("signin-name").fill("ada");
-  await ada.at("signin-password").fill("correct horse battery");
-  await ada.at("signin-submit").click();
+  await ada.signInAs("ada", "correct horse battery");
   await ada.openPlayground();
   await ada.ask("echo Hello from ada", /^Hello from ada$/m);
   await desk.at("nav-people").click();
@@ -95,9 +93,7 @@ async function control(desk) {
   await desk.ask("colours", /struck\n/);
   await theirs.start(mkdtempSync(join(scratch, "grace-")), ["--force-dark-mode"]);
   const grace = new Desk(await theirs.open(gateway.origin));
-  await grace.at("signin-name").fill("grace");
-  await grace.at("signin-password").fill("correct horse battery");
-  await grace.at("signin-submit").click();
+  await grace.signInAs("grace", "correct horse battery");
   await grace.at("nav-sessions").click();
   await grace.row(id).getByTestId("session-watch").click();
   await grace.at("control-ask").click();

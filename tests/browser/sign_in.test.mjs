@@ -20,9 +20,7 @@ function shown(secret, milliseconds) {
 }
 
 async function signIn(desk, name) {
-  await desk.at("signin-name").fill(name);
-  await desk.at("signin-password").fill(PASSWORD);
-  await desk.at("signin-submit").click();
+  await desk.signInAs(name, PASSWORD);
 }
 
 promise("who signed in by a demo's link reads why they have no second factor, and where to get one", async (lab) => {

@@ -80,9 +80,7 @@ function listen(desk) {
 async function watches(lab, gateway, id) {
   await gateway.change("POST", "/users", { name: "ada", role: "operator", grants: [], password: PASSWORD });
   const ada = new Desk(await (await lab.browser()).open(gateway.origin));
-  await ada.at("signin-name").fill("ada");
-  await ada.at("signin-password").fill(PASSWORD);
-  await ada.at("signin-submit").click();
+  await ada.signInAs("ada", PASSWORD);
   await ada.at("nav-sessions").click();
   await ada.row(id).getByTestId("session-watch").click();
   return ada;

@@ -27,6 +27,13 @@ export class Desk {
     await this.at("signin-submit").click();
   }
 
+  /** Types a user's name and password on the sign-in page, and sends them. */
+  async signInAs(name, password) {
+    await this.at("signin-name").fill(name);
+    await this.at("signin-password").fill(password);
+    await this.at("signin-submit").click();
+  }
+
   /** Opens the playground's terminal and waits for its prompt. */
   async openPlayground() {
     await this.at("target-playground").click();
