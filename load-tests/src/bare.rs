@@ -1,16 +1,19 @@
 //! A bare SSH client: russh as its documentation uses it, without a gateway. Knows nothing of Pulsegate.
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use russh::{
     Channel, ChannelMsg, Preferred, cipher,
     client::{self, Config, Handle, Msg},
-    keys::PublicKeyOrCertificate,
+    keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key},
 };
 
-use crate::shell::{self, Shell};
+use crate::{
+    shell::{self, Shell},
+    target::Place,
+};
 
 /// A shell on a terminal of the target.
 pub struct Bare {
@@ -32,12 +35,13 @@ impl client::Handler for Trusting {
 
 impl Bare {
     /// Connects and waits for the prompt.
-    pub async fn open(addr: SocketAddr) -> Result<Self> {
-        Self::open_kept_alive(addr, None).await
+    pub async fn open(place: impl Into<Place>) -> Result<Self> {
+        Self::open_kept_alive(place, None).await
     }
 
     /// Like [`Bare::open`], and sends a keepalive after this much silence from the target.
-    pub async fn open_kept_alive(addr: SocketAddr, keepalive_interval: Option<Duration>) -> Result<Self> {
+    pub async fn open_kept_alive(place: impl Into<Place>, keepalive_interval: Option<Duration>) -> Result<Self> {
+        let Place { addr, user, key } = place.into();
         let config = Config {
             nodelay: true,
             keepalive_interval,
@@ -49,7 +53,14 @@ impl Bare {
             ..Config::default()
         };
         let mut handle = client::connect(Arc::new(config), addr, Trusting).await?;
-        ensure!(handle.authenticate_none("guest").await?.success(), "the target lets nobody in");
+        let signed_in = match key {
+            None => handle.authenticate_none(user).await?,
+            Some(path) => {
+                let key = PrivateKeyWithHashAlg::new(Arc::new(load_secret_key(path, None)?), None);
+                handle.authenticate_publickey(user, key).await?
+            }
+        };
+        ensure!(signed_in.success(), "the target lets nobody in");
         let channel = handle.channel_open_session().await?;
         channel.request_pty(false, "xterm-256color", 80, 24, 0, 0, &[]).await?;
         channel.request_shell(false).await?;

@@ -1,15 +1,10 @@
 //! Scenario: bulk output. The same flood through a bare SSH client, through the gateway and, if it is installed,
 //! through OpenSSH's client, in turns.
 
-use std::{
-    net::SocketAddr,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
-use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 use crate::{
     bare::Bare,
@@ -17,8 +12,9 @@ use crate::{
     process::Process,
     relay::Relay,
     report::{Goal, Report},
-    shell,
-    target::Target,
+    shell::{self, Shell},
+    ssh::Ssh,
+    target::{Place, Server},
     terminal::Terminal,
 };
 
@@ -27,6 +23,16 @@ const MIN_SPEED: f64 = 0.7;
 
 /// Upper limit of the gateway's CPU time per byte, relative to the bare client's.
 const MAX_COST: f64 = 1.4;
+
+/// On OpenSSH's server: lower limit of the gateway's bytes per second, relative to OpenSSH's client, and upper limit of
+/// the gateway's CPU time, in seconds per gigabyte.
+const MIN_DIRECT_SPEED: f64 = 1.0;
+const MAX_CPU: f64 = 5.0;
+
+/// Bytes per flood of the playground, and of OpenSSH's server, whose terminals are slower: a side that waits for its turn
+/// answers no pings, and must not be taken for a frozen page.
+const PLAYGROUND_BYTES: u64 = 200_000_000;
+const OPENSSH_BYTES: u64 = 30_000_000;
 
 /// The metric that counts the bytes missing from recordings.
 const LOST: &str = "pulsegate_recording_lost_bytes_total";
@@ -45,15 +51,18 @@ const UNFOLLOWED: (&str, &str) = ("PULSEGATE__SESSION__SCREENS", "false");
 /// The options of the scenario.
 #[derive(Args)]
 pub struct Bulk {
-    /// Bytes per flood.
-    #[arg(long, default_value_t = 200_000_000)]
-    pub bytes: u64,
+    /// Bytes per flood; 200 MB if not said, 30 MB with `--openssh`.
+    #[arg(long)]
+    pub bytes: Option<u64>,
     /// Floods per side.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
     /// Make the recording required: the flood waits for it, and it must be complete.
     #[arg(long)]
     pub required: bool,
+    /// Flood a terminal of a private OpenSSH server, with a key, in place of the playground.
+    #[arg(long)]
+    pub openssh: bool,
 }
 
 /// The totals of one side.
@@ -65,10 +74,13 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, bytes: u64, took: Duration, cpu: f64) {
+    /// Adds a flood through `shell`, and the CPU time that it costs `process`.
+    async fn flood(&mut self, shell: &mut impl Shell, process: Process, bytes: u64) -> Result<()> {
+        let before = process.cpu_seconds()?;
+        self.took += shell::flood(shell, bytes).await?;
+        self.cpu += process.cpu_seconds()? - before;
         self.bytes += bytes;
-        self.took += took;
-        self.cpu += cpu;
+        Ok(())
     }
 
     fn megabytes_per_second(&self) -> f64 {
@@ -96,45 +108,51 @@ struct Side {
 }
 
 impl Side {
-    async fn start(name: &'static str, target: SocketAddr, settings: &[(&str, &str)]) -> Result<Self> {
-        let gateway = Gateway::start(target, settings)?;
+    async fn start(name: &'static str, target: &Place, settings: &[(&str, &str)]) -> Result<Self> {
+        let gateway = Gateway::start(target.clone(), settings)?;
         let (_id, terminal) = gateway.terminal().await?;
         Ok(Self { name, gateway, terminal, sum: Sum::default(), browser: 0.0 })
     }
 
     async fn flood(&mut self, bytes: u64) -> Result<()> {
-        let (served, own) = (self.gateway.process(), Process::own());
-        let (before, own_before) = (served.cpu_seconds()?, own.cpu_seconds()?);
-        let took = shell::flood(&mut self.terminal, bytes).await?;
-        self.sum.add(bytes, took, served.cpu_seconds()? - before);
-        self.browser += own.cpu_seconds()? - own_before;
+        let own = Process::own();
+        let before = own.cpu_seconds()?;
+        self.sum.flood(&mut self.terminal, self.gateway.process(), bytes).await?;
+        self.browser += own.cpu_seconds()? - before;
         Ok(())
     }
 }
 
 impl Bulk {
-    /// Runs the scenario.
-    pub async fn run(self) -> Result<Report> {
-        let mut report = Report::new("bulk");
-        let target = Target::start()?;
-        let mut bare = Bare::open(target.addr).await?;
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
+    pub async fn run(self) -> Result<Option<Report>> {
+        let (name, bytes) = match self.openssh {
+            false => ("bulk", self.bytes.unwrap_or(PLAYGROUND_BYTES)),
+            true => ("bulk --openssh", self.bytes.unwrap_or(OPENSSH_BYTES)),
+        };
+        let mut report = Report::new(name);
+        let Some(server) = Server::start(name, self.openssh)? else { return Ok(None) };
+        let target = server.place();
+        let mut bare = Bare::open(target.clone()).await?;
         let mut transit =
-            Side::start("gateway, neither screens nor recording", target.addr, &[UNRECORDED, UNFOLLOWED]).await?;
-        let mut through = Side::start("gateway", target.addr, &[UNRECORDED]).await?;
+            Side::start("gateway, neither screens nor recording", &target, &[UNRECORDED, UNFOLLOWED]).await?;
+        let mut through = Side::start("gateway", &target, &[UNRECORDED]).await?;
         let unlimited = ("PULSEGATE__RECORDING__MAX_SIZE", "1024GiB");
         let policy = ("PULSEGATE__RECORDING__POLICY", if self.required { "required" } else { "best_effort" });
-        let mut recorded = Side::start("gateway, recording", target.addr, &[unlimited, policy]).await?;
-        let mut relay = Relay::start(target.addr).await?;
-        let (own, mut bare_sum, mut relayed) = (Process::own(), Sum::default(), Sum::default());
+        let mut recorded = Side::start("gateway, recording", &target, &[unlimited, policy]).await?;
+        let mut relay = Relay::start(&target).await?;
+        let relaying = relay.process();
+        let mut ssh = Ssh::open(&target, &[]).await?;
+        let (mut bare_sum, mut relayed, mut direct) = (Sum::default(), Sum::default(), Sum::default());
         for _ in 0..self.rounds {
-            let before = own.cpu_seconds()?;
-            let took = shell::flood(&mut bare, self.bytes).await?;
-            bare_sum.add(self.bytes, took, own.cpu_seconds()? - before);
-            let before = relay.process().cpu_seconds()?;
-            let took = shell::flood(&mut relay, self.bytes).await?;
-            relayed.add(self.bytes, took, relay.process().cpu_seconds()? - before);
+            bare_sum.flood(&mut bare, Process::own(), bytes).await?;
+            relayed.flood(&mut relay, relaying, bytes).await?;
+            if let Some(ssh) = &mut ssh {
+                let process = ssh.process();
+                direct.flood(ssh, process, bytes).await?;
+            }
             for side in [&mut transit, &mut through, &mut recorded] {
-                side.flood(self.bytes).await?;
+                side.flood(bytes).await?;
             }
         }
         bare_sum.tell("bare client", &mut report);
@@ -143,13 +161,7 @@ impl Bulk {
             side.sum.tell(side.name, &mut report);
         }
         self.missing(&recorded.gateway, &mut report).await?;
-        let (transit, through, recorded) = (transit.sum, through, recorded.sum);
-        let speed = |sum: &Sum| sum.megabytes_per_second() / transit.megabytes_per_second();
-        let cost = |sum: &Sum| sum.cpu_per_gigabyte() / transit.cpu_per_gigabyte();
-        report.hold("speed, screens / neither", speed(&through.sum), "×", Goal::AtLeast(MIN_FOLLOWED_SPEED));
-        report.tell("CPU per byte, screens / neither", cost(&through.sum), "×");
-        report.hold("speed, screens and recording / neither", speed(&recorded), "×", Goal::AtLeast(MIN_RECORDED_SPEED));
-        report.tell("CPU per byte, screens and recording / neither", cost(&recorded), "×");
+        compare_gateways(&transit.sum, &through.sum, &recorded.sum, &mut report);
         let (browser, through) = (through.browser, through.sum);
         report.tell("gateway's browser: CPU", browser / (through.bytes as f64 / 1e9), "s/GB");
         // The part of the goals that remains for any program that forwards what the client reads.
@@ -159,14 +171,23 @@ impl Bulk {
         let cost = through.cpu_per_gigabyte() / bare_sum.cpu_per_gigabyte();
         report.hold("speed, gateway / bare", speed, "×", Goal::AtLeast(MIN_SPEED));
         report.hold("CPU per byte, gateway / bare", cost, "×", Goal::AtMost(MAX_COST));
-        if let Some(ssh) = self.openssh(target.addr.port()).await? {
-            ssh.tell("OpenSSH's client", &mut report);
-            let speed = through.megabytes_per_second() / ssh.megabytes_per_second();
-            let cost = through.cpu_per_gigabyte() / ssh.cpu_per_gigabyte();
-            report.tell("speed, gateway / OpenSSH", speed, "×");
-            report.tell("CPU per byte, gateway / OpenSSH", cost, "×");
+        if ssh.is_some() {
+            self.compare_with_openssh(&through, &direct, &mut report);
         }
-        Ok(report)
+        Ok(Some(report))
+    }
+
+    fn compare_with_openssh(&self, through: &Sum, direct: &Sum, report: &mut Report) {
+        direct.tell("OpenSSH's client", report);
+        let speed = through.megabytes_per_second() / direct.megabytes_per_second();
+        let cost = through.cpu_per_gigabyte() / direct.cpu_per_gigabyte();
+        report.tell("CPU per byte, gateway / OpenSSH", cost, "×");
+        if self.openssh {
+            report.hold("speed, gateway / OpenSSH", speed, "×", Goal::AtLeast(MIN_DIRECT_SPEED));
+            report.hold("CPU, gateway", through.cpu_per_gigabyte(), "s/GB", Goal::AtMost(MAX_CPU));
+        } else {
+            report.tell("speed, gateway / OpenSSH", speed, "×");
+        }
     }
 
     /// Reports the bytes missing from the recording. A recording that is not required loses what the disk was too slow
@@ -182,32 +203,14 @@ impl Bulk {
         }
         Ok(())
     }
+}
 
-    /// Measures OpenSSH's client with one flood; `None` if it is not installed. Its CPU time includes signing in.
-    async fn openssh(&self, port: u16) -> Result<Option<Sum>> {
-        let (sender, mut receiver) = pipe::pipe()?;
-        let mut command = std::process::Command::new("ssh");
-        command
-            .args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
-            .args(["-o", "LogLevel=ERROR", "-p", &port.to_string(), "guest@127.0.0.1"])
-            .arg(format!("flood {}", self.bytes))
-            .stdin(Stdio::null())
-            .stdout(sender.into_blocking_fd()?);
-        let before = Process::own().children_cpu_seconds()?;
-        let Ok(mut child) = command.spawn() else { return Ok(None) };
-        // The command holds the other end of the pipe too.
-        drop(command);
-        let mut piece = Vec::with_capacity(256 * 1024);
-        let (mut count, mut begun) = (0, None);
-        while receiver.read_buf(&mut piece).await? > 0 {
-            // The time starts after signing in.
-            begun.get_or_insert_with(Instant::now);
-            count += piece.len() as u64;
-            piece.clear();
-        }
-        let took = begun.context("OpenSSH's client said nothing")?.elapsed();
-        child.wait()?;
-        ensure!(count == self.bytes, "OpenSSH's client brought {count} of {} bytes", self.bytes);
-        Ok(Some(Sum { bytes: count, took, cpu: Process::own().children_cpu_seconds()? - before }))
-    }
+/// Reports what following screens and recording cost a gateway.
+fn compare_gateways(transit: &Sum, through: &Sum, recorded: &Sum, report: &mut Report) {
+    let speed = |sum: &Sum| sum.megabytes_per_second() / transit.megabytes_per_second();
+    let cost = |sum: &Sum| sum.cpu_per_gigabyte() / transit.cpu_per_gigabyte();
+    report.hold("speed, screens / neither", speed(through), "×", Goal::AtLeast(MIN_FOLLOWED_SPEED));
+    report.tell("CPU per byte, screens / neither", cost(through), "×");
+    report.hold("speed, screens and recording / neither", speed(recorded), "×", Goal::AtLeast(MIN_RECORDED_SPEED));
+    report.tell("CPU per byte, screens and recording / neither", cost(recorded), "×");
 }

@@ -1,6 +1,6 @@
 //! Scenario: keystroke echo latency. A bare SSH client, a bare relay (the cost of two more sockets and one process on
-//! the way) and a terminal of the gateway take turns on the same target, so that other load on the machine affects all
-//! of them.
+//! the way), OpenSSH's client, if it is installed, and a terminal of the gateway take turns on the same target, so that
+//! other load on the machine affects all of them.
 
 use std::time::Duration;
 
@@ -13,12 +13,25 @@ use crate::{
     relay::Relay,
     report::{Goal, Report, Samples},
     shell::{self, Shell},
-    target::Target,
+    ssh::Ssh,
+    target::Server,
+    terminal::Terminal,
 };
 
-/// Upper limits of the latency that the gateway adds, in microseconds.
-const ADDED_P50: f64 = 100.0;
-const ADDED_P99: f64 = 500.0;
+/// A quantile and its goals, in microseconds.
+struct Quantile {
+    name: &'static str,
+    share: f64,
+    /// Upper limit of the latency that the gateway adds.
+    added: f64,
+    /// Upper limit of the latency through the gateway from OpenSSH's server.
+    whole: f64,
+}
+
+const QUANTILES: [Quantile; 2] = [
+    Quantile { name: "p50", share: 0.5, added: 100.0, whole: 500.0 },
+    Quantile { name: "p99", share: 0.99, added: 500.0, whole: 900.0 },
+];
 
 /// The options of the scenario.
 #[derive(Args)]
@@ -33,43 +46,69 @@ pub struct Echo {
     /// returns.
     #[arg(long, default_value_t = 2)]
     pub pause_ms: u64,
+    /// Type on a terminal of a private OpenSSH server, with a key, in place of the playground.
+    #[arg(long)]
+    pub openssh: bool,
+}
+
+/// The terminals that take turns, in their order.
+struct Sides {
+    bare: Bare,
+    relay: Relay,
+    ssh: Option<Ssh>,
+    through: Terminal,
+}
+
+/// The latencies of each of them.
+#[derive(Default)]
+struct Latencies {
+    bare: Samples,
+    relay: Samples,
+    ssh: Samples,
+    through: Samples,
 }
 
 impl Echo {
-    /// Runs the scenario.
-    pub async fn run(self) -> Result<Report> {
-        let mut report = Report::new("echo");
-        let target = Target::start()?;
-        let gateway = Gateway::start(target.addr, &[])?;
-        let mut bare = Bare::open(target.addr).await?;
-        let mut relay = Relay::start(target.addr).await?;
-        let (_id, mut through) = gateway.terminal().await?;
-        shell::start_raw(&mut bare).await?;
-        shell::start_raw(&mut relay).await?;
-        shell::start_raw(&mut through).await?;
-        let (mut bare_samples, mut relayed, mut through_samples) =
-            (Samples::default(), Samples::default(), Samples::default());
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
+    pub async fn run(self) -> Result<Option<Report>> {
+        let name = if self.openssh { "echo --openssh" } else { "echo" };
+        let mut report = Report::new(name);
+        let Some(server) = Server::start(name, self.openssh)? else { return Ok(None) };
+        let target = server.place();
+        let gateway = Gateway::start(target.clone(), &[])?;
+        let mut sides = Sides {
+            bare: Bare::open(target.clone()).await?,
+            relay: Relay::start(&target).await?,
+            ssh: Ssh::open(&target, &[]).await?,
+            through: gateway.terminal().await?.1,
+        };
+        shell::start_raw(&mut sides.bare).await?;
+        shell::start_raw(&mut sides.relay).await?;
+        if let Some(ssh) = &mut sides.ssh {
+            shell::start_raw(ssh).await?;
+        }
+        shell::start_raw(&mut sides.through).await?;
+        let mut latencies = Latencies::default();
         for round in 0..self.rounds {
-            if round % 2 == 0 {
-                self.round(&mut bare, &mut bare_samples).await?;
-                self.round(&mut relay, &mut relayed).await?;
-                self.round(&mut through, &mut through_samples).await?;
-            } else {
-                self.round(&mut through, &mut through_samples).await?;
-                self.round(&mut relay, &mut relayed).await?;
-                self.round(&mut bare, &mut bare_samples).await?;
+            let order = if round % 2 == 0 { [0, 1, 2, 3] } else { [3, 2, 1, 0] };
+            for side in order {
+                self.turn(&mut sides, side, &mut latencies).await?;
             }
         }
-        shell::end_raw(&mut through).await?;
-        for (name, share, goal) in [("p50", 0.5, ADDED_P50), ("p99", 0.99, ADDED_P99)] {
-            let (bare, through) = (bare_samples.quantile_us(share), through_samples.quantile_us(share));
-            report.tell(format!("{name} bare client"), bare, "µs");
-            report.tell(format!("{name} added by a bare relay"), relayed.quantile_us(share) - bare, "µs");
-            report.tell(format!("{name} through the gateway"), through, "µs");
-            report.hold(format!("{name} added by the gateway"), through - bare, "µs", Goal::AtMost(goal));
-            report.tell(format!("{name} gateway / bare"), through / bare, "×");
+        shell::end_raw(&mut sides.through).await?;
+        self.tell(&mut latencies, sides.ssh.is_some(), &mut report);
+        Ok(Some(report))
+    }
+
+    /// Types on the side with this number.
+    async fn turn(&self, sides: &mut Sides, side: usize, latencies: &mut Latencies) -> Result<()> {
+        match (side, &mut sides.ssh) {
+            (0, _) => self.round(&mut sides.bare, &mut latencies.bare).await,
+            (1, _) => self.round(&mut sides.relay, &mut latencies.relay).await,
+            (2, Some(ssh)) => self.round(ssh, &mut latencies.ssh).await,
+            (2, None) => Ok(()),
+            _ => self.round(&mut sides.through, &mut latencies.through).await,
         }
-        Ok(report)
     }
 
     async fn round(&self, shell: &mut impl Shell, samples: &mut Samples) -> Result<()> {
@@ -80,5 +119,23 @@ impl Echo {
             samples.push(shell::echo(shell, key).await?);
         }
         Ok(())
+    }
+
+    fn tell(&self, latencies: &mut Latencies, with_ssh: bool, report: &mut Report) {
+        for Quantile { name, share, added, whole } in QUANTILES {
+            let (bare, through) = (latencies.bare.quantile_us(share), latencies.through.quantile_us(share));
+            report.tell(format!("{name} bare client"), bare, "µs");
+            report.tell(format!("{name} added by a bare relay"), latencies.relay.quantile_us(share) - bare, "µs");
+            if with_ssh {
+                report.tell(format!("{name} OpenSSH's client"), latencies.ssh.quantile_us(share), "µs");
+            }
+            if self.openssh {
+                report.hold(format!("{name} through the gateway"), through, "µs", Goal::AtMost(whole));
+            } else {
+                report.tell(format!("{name} through the gateway"), through, "µs");
+            }
+            report.hold(format!("{name} added by the gateway"), through - bare, "µs", Goal::AtMost(added));
+            report.tell(format!("{name} gateway / bare"), through / bare, "×");
+        }
     }
 }

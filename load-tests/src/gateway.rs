@@ -29,6 +29,7 @@ use crate::{
     pace::eventually,
     process::{Kept, Process},
     shell,
+    target::Place,
     terminal::Terminal,
     websocket::WebSocket,
 };
@@ -80,10 +81,10 @@ impl Door {
 
 impl Gateway {
     /// Starts a gateway whose catalogue holds `target`, with more settings as environment variables.
-    pub fn start(target: SocketAddr, settings: &[(&str, &str)]) -> Result<Self> {
+    pub fn start(target: impl Into<Place>, settings: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let token = token();
-        let targets = format!("[{{name: {TARGET}, host: {}, port: {}, username: guest}}]", target.ip(), target.port());
+        let targets = format!("[{}]", entry(TARGET, &target.into()));
         let own = [
             ("PULSEGATE_ADMIN_TOKEN", token.as_str()),
             ("PULSEGATE__SERVER__LISTEN", "127.0.0.1:0"),
@@ -300,6 +301,12 @@ impl Gateway {
         let value: Value = answer.json().limit(MAX_ANSWER).await.map_err(|error| anyhow!("{path}: {error}"))?;
         Ok((answer.status(), value))
     }
+}
+
+/// Returns an entry of a target catalogue.
+fn entry(name: &str, Place { addr, user, key }: &Place) -> String {
+    let auth = key.as_ref().map(|key| format!(", auth: {{key_file: {}}}", key.display())).unwrap_or_default();
+    format!("{{name: {name}, host: {}, port: {}, username: {user}{auth}}}", addr.ip(), addr.port())
 }
 
 fn data_dir(folder: &Path) -> PathBuf {

@@ -73,6 +73,10 @@ mod shell;
 mod skipped;
 /// Scenario: a thousand sessions for hours or days.
 mod soak;
+/// OpenSSH's client on a terminal of the target.
+mod ssh;
+/// A private OpenSSH server.
+mod sshd;
 /// Scenario: a browser that stops reading.
 mod stalled;
 /// A byte-counting proxy between gateway and target.
@@ -141,7 +145,10 @@ enum Scenario {
     Target,
     /// Serves a bare client: carries a shell of the SSH server at this address to one TCP connection.
     #[command(hide = true)]
-    Relay { target: std::net::SocketAddr },
+    Relay(target::Place),
+    /// Sends every byte back until Ctrl-], on a terminal of OpenSSH's server.
+    #[command(hide = true)]
+    Raw,
     /// Serves `count` bare clients of the SSH server at this address, each with a TCP connection beside it.
     #[command(hide = true)]
     Holder { target: std::net::SocketAddr, count: usize },
@@ -166,8 +173,8 @@ fn main() -> ExitCode {
 /// Runs a scenario and returns whether its goals were met.
 async fn run(scenario: Scenario, json: bool) -> Result<bool> {
     let report = match scenario {
-        Scenario::Echo(echo) => Some(echo.run().await?),
-        Scenario::Bulk(bulk) => Some(bulk.run().await?),
+        Scenario::Echo(echo) => echo.run().await?,
+        Scenario::Bulk(bulk) => bulk.run().await?,
         Scenario::Sessions(sessions) => Some(sessions.run().await?),
         Scenario::Stalled(stalled) => Some(stalled.run().await?),
         Scenario::Neighbour(neighbour) => Some(neighbour.run().await?),
@@ -186,7 +193,8 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Soak(soak) => soak.run().await?,
         Scenario::Smoke => return smoke(json).await.map(|()| true),
         Scenario::Target => return target::serve().await.map(|()| true),
-        Scenario::Relay { target } => return relay::serve(target).await.map(|()| true),
+        Scenario::Relay(target) => return relay::serve(target).await.map(|()| true),
+        Scenario::Raw => return sshd::raw().map(|()| true),
         Scenario::Holder { target, count } => match holder::serve(target, count).await? {},
         Scenario::Poller { records, view, sessions } => match poller::serve(&records, view, sessions).await? {},
     };
@@ -211,8 +219,10 @@ async fn smoke(json: bool) -> Result<()> {
             None => Ok(()),
         }
     };
-    hold(Some(echo::Echo { keys: 200, rounds: 2, pause_ms: 0 }.run().await?))?;
-    hold(Some(bulk::Bulk { bytes: 20_000_000, rounds: 1, required: true }.run().await?))?;
+    for (openssh, bytes, rounds) in [(false, 20_000_000, 2), (true, 5_000_000, 1)] {
+        hold(echo::Echo { keys: 200, rounds, pause_ms: 0, openssh }.run().await?)?;
+        hold(bulk::Bulk { bytes: Some(bytes), rounds: 1, required: true, openssh }.run().await?)?;
+    }
     hold(Some(sessions::Sessions { count: 100, warm_ups: 1 }.run().await?))?;
     hold(Some(stalled::Stalled { seconds: 3, long: false }.run().await?))?;
     hold(Some(neighbour::Neighbour { typists: 2, keys: 50, rounds: 2, pace: 30 }.run().await?))?;

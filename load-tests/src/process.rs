@@ -24,20 +24,11 @@ impl Process {
 
     /// Returns user and system time so far, in seconds; in steps of 10 ms.
     pub fn cpu_seconds(self) -> Result<f64> {
-        self.two_times(14)
-    }
-
-    /// Returns the same for its children that have ended.
-    pub fn children_cpu_seconds(self) -> Result<f64> {
-        self.two_times(16)
-    }
-
-    /// Returns the sum of a field of `stat` and the next: user and system time.
-    fn two_times(self, field: usize) -> Result<f64> {
         let stat = self.read("stat")?;
-        // The second field, the name in parentheses, may hold spaces: count from behind it. State is field 3.
+        // The second field, the name in parentheses, may hold spaces: count from behind it. State is field 3,
+        // user time field 14, system time the next.
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let ticks: Vec<f64> = fields.skip(field - 3).take(2).map(str::parse).collect::<Result<_, _>>()?;
+        let ticks: Vec<f64> = fields.skip(14 - 3).take(2).map(str::parse).collect::<Result<_, _>>()?;
         Ok(ticks.iter().sum::<f64>() / TICKS_PER_SECOND)
     }
 
@@ -108,6 +99,12 @@ impl Kept {
     pub fn kill(&mut self) {
         // Either fails only if the process has already ended.
         self.0.kill().and_then(|()| self.0.wait()).ok();
+    }
+}
+
+impl From<Child> for Kept {
+    fn from(child: Child) -> Self {
+        Self(child)
     }
 }
 

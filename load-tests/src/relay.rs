@@ -1,8 +1,6 @@
 //! The minimal gateway: a bare SSH client, in a process of its own, that writes what it reads to a plain TCP
 //! connection. Its cost is the lower limit for any gateway built on that client. Knows nothing of Pulsegate.
 
-use std::net::SocketAddr;
-
 use anyhow::{Result, ensure};
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -14,6 +12,7 @@ use crate::{
     bare::Bare,
     process::{Kept, Process},
     shell::Shell,
+    target::Place,
 };
 
 /// Size of one read, in bytes, as for a browser's socket here.
@@ -28,8 +27,10 @@ pub struct Relay {
 
 impl Relay {
     /// Starts a relay with a shell of `target`.
-    pub async fn start(target: SocketAddr) -> Result<Self> {
-        let (kept, addr) = Kept::start_own_server(&["relay", &target.to_string()])?;
+    pub async fn start(target: &Place) -> Result<Self> {
+        let arguments = target.arguments();
+        let arguments: Vec<_> = std::iter::once("relay").chain(arguments.iter().map(String::as_str)).collect();
+        let (kept, addr) = Kept::start_own_server(&arguments)?;
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         Ok(Self { kept, stream, piece: BytesMut::new() })
@@ -54,7 +55,7 @@ impl Shell for Relay {
 }
 
 /// Runs in the relay's process: prints the listen address and carries one connection both ways until it ends.
-pub async fn serve(target: SocketAddr) -> Result<()> {
+pub async fn serve(target: Place) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let mut bare = Bare::open(target).await?;
     println!("{}", listener.local_addr()?);
