@@ -50,7 +50,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const STEPS: Duration = Duration::from_secs(10);
 
 /// The only entry of its target catalogue.
-const TARGET: &str = "playground";
+pub const TARGET: &str = "playground";
 
 /// A gateway; dropping it stops it and removes its folder.
 pub struct Gateway {
@@ -304,7 +304,7 @@ impl Gateway {
 }
 
 /// Returns an entry of a target catalogue.
-fn entry(name: &str, Place { addr, user, key }: &Place) -> String {
+pub fn entry(name: &str, Place { addr, user, key }: &Place) -> String {
     let auth = key.as_ref().map(|key| format!(", auth: {{key_file: {}}}", key.display())).unwrap_or_default();
     format!("{{name: {name}, host: {}, port: {}, username: {user}{auth}}}", addr.ip(), addr.port())
 }

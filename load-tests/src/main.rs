@@ -177,7 +177,7 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Bulk(bulk) => bulk.run().await?,
         Scenario::Sessions(sessions) => Some(sessions.run().await?),
         Scenario::Stalled(stalled) => Some(stalled.run().await?),
-        Scenario::Neighbour(neighbour) => Some(neighbour.run().await?),
+        Scenario::Neighbour(neighbour) => neighbour.run().await?,
         Scenario::Idlers(idlers) => Some(idlers.run().await?),
         Scenario::Listing(listing) => listing.run().await?,
         Scenario::Beats(beats) => Some(beats.run()?),
@@ -222,10 +222,10 @@ async fn smoke(json: bool) -> Result<()> {
     for (openssh, bytes, rounds) in [(false, 20_000_000, 2), (true, 5_000_000, 1)] {
         hold(echo::Echo { keys: 200, rounds, pause_ms: 0, openssh }.run().await?)?;
         hold(bulk::Bulk { bytes: Some(bytes), rounds: 1, required: true, openssh }.run().await?)?;
+        hold(neighbour::Neighbour { typists: 2, keys: 50, rounds, pace: 30, openssh }.run().await?)?;
     }
     hold(Some(sessions::Sessions { count: 100, warm_ups: 1 }.run().await?))?;
     hold(Some(stalled::Stalled { seconds: 3, long: false }.run().await?))?;
-    hold(Some(neighbour::Neighbour { typists: 2, keys: 50, rounds: 2, pace: 30 }.run().await?))?;
     let listing = listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1, mysql: false };
     hold(listing.run().await?)?;
     hold(Some(records::Records { rows: 5_000, batch: 500 }.run().await?))?;

@@ -1,9 +1,9 @@
 //! Scenario: one session floods its page while others type. The echo must be as fast as without the flood. The flood
 //! has its own target and page, so that only the gateway is shared; bare clients in turns with it show what the same
-//! flood costs on this machine without a gateway.
+//! flood costs on this machine without a gateway. On OpenSSH's server, the flood is an endless `yes`, and OpenSSH's
+//! client takes turns too.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,15 +18,20 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     bare::Bare,
-    gateway::{Door, Gateway},
+    gateway::{self, Door, Gateway},
     report::{Goal, Report, Samples},
     shell::{self, Shell},
-    target::Target,
+    ssh::Ssh,
+    target::{Place, Server, Target},
     terminal::Terminal,
 };
 
 /// Upper limit of the echo latency beside a flood, relative to that without one.
 const BESIDE: f64 = 1.2;
+
+/// Upper limits of the echo latency through the gateway beside `yes`, in microseconds.
+const BESIDE_YES_P50: f64 = 500.0;
+const BESIDE_YES_P99: f64 = 2_000.0;
 
 /// Pause between two keystrokes: a user does not wait for the echo.
 const KEY_INTERVAL: Duration = Duration::from_millis(2);
@@ -58,6 +63,10 @@ pub struct Neighbour {
     /// Reading speed of the flood's page, in MB/s: a page's terminal draws 5 … 35 (xterm.js' guide on flow control).
     #[arg(long, default_value_t = 30)]
     pub pace: u64,
+    /// Type on terminals of a private OpenSSH server, beside one of it that prints `yes`, whose page reads and drops
+    /// all.
+    #[arg(long)]
+    pub openssh: bool,
 }
 
 /// The page of the flood, on a thread of its own.
@@ -71,41 +80,83 @@ struct Page {
 /// The pace that ends a page.
 const OVER: u64 = u64::MAX;
 
+/// A pace that no flood reaches.
+const UNPACED: u64 = 1_000_000;
+
 impl Neighbour {
-    /// Runs the scenario.
-    pub async fn run(self) -> Result<Report> {
-        let mut report = Report::new("neighbour");
-        let (flooding, target) = (Target::start()?, Target::start()?);
-        let gateway = Gateway::start(target.addr, &[("PULSEGATE__TARGETS", &both(target.addr, flooding.addr))])?;
-        let mut typists = Vec::new();
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
+    pub async fn run(self) -> Result<Option<Report>> {
+        let name = if self.openssh { "neighbour --openssh" } else { "neighbour" };
+        let mut report = Report::new(name);
+        let Some(server) = Server::start(name, self.openssh)? else { return Ok(None) };
+        // OpenSSH's server has a process for each connection.
+        let flooding = if self.openssh { None } else { Some(Target::start()?) };
+        let target = server.place();
+        let flood = flooding.as_ref().map_or_else(|| target.clone(), |flooding| flooding.addr.into());
+        let gateway = Gateway::start(target.clone(), &[("PULSEGATE__TARGETS", &both(&target, &flood))])?;
+        let (mut typists, mut bare_typists, mut ssh_typists) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.typists.max(1) {
-            let (_id, mut terminal) = gateway.terminal().await?;
-            shell::start_raw(&mut terminal).await?;
-            typists.push(terminal);
+            typists.push(typing(gateway.terminal().await?.1).await?);
+            bare_typists.push(typing(Bare::open(target.clone()).await?).await?);
+            if self.openssh {
+                ssh_typists.push(typing(direct(&target).await?).await?);
+            }
         }
-        let mut bare_typists = Vec::new();
-        for _ in 0..self.typists.max(1) {
-            let mut bare = Bare::open(target.addr).await?;
-            shell::start_raw(&mut bare).await?;
-            bare_typists.push(bare);
-        }
-        let (door, id, flood) = (gateway.door(), gateway.open_on("flood").await?, flooding.addr);
-        let mut through = Side::new(Page::open(async move || prompted(&door, &id).await));
-        let mut bare = Side::new(Page::open(async move || Bare::open(flood).await));
+        let (door, id) = (gateway.door(), gateway.open_on("flood").await?);
+        let mut through = Side::new(Page::open(self.flood(), async move || prompted(&door, &id).await));
+        let place = flood.clone();
+        let mut bare = Side::new(Page::open(self.flood(), async move || Bare::open(place).await));
+        let mut ssh = self.openssh.then(|| Side::new(Page::open(self.flood(), async move || direct(&flood).await)));
         for _ in 0..self.rounds {
             bare.round(&self, &mut bare_typists).await?;
+            if let Some(ssh) = &mut ssh {
+                ssh.round(&self, &mut ssh_typists).await?;
+            }
             through.round(&self, &mut typists).await?;
         }
-        let bare = bare.close("bare clients", &mut report, self.pace)?;
-        let through = through.close("gateway", &mut report, self.pace)?;
-        for (name, bare, through) in [("p50", bare.0, through.0), ("p99", bare.1, through.1)] {
-            report.tell(format!("bare clients: echo {name}, beside / alone"), bare, "×");
-            report.hold(format!("gateway: echo {name}, beside / alone"), through, "×", Goal::AtMost(BESIDE));
+        let bare = bare.close("bare clients", &mut report, &self)?;
+        if let Some(ssh) = ssh {
+            ssh.close("OpenSSH's clients", &mut report, &self)?;
+        }
+        let through = through.close("gateway", &mut report, &self)?;
+        for ((bare, through), limit) in bare.into_iter().zip(through).zip([BESIDE_YES_P50, BESIDE_YES_P99]) {
+            let name = bare.name;
+            report.tell(format!("bare clients: echo {name}, beside / alone"), bare.slowed(), "×");
+            let (what, slowed) = (format!("gateway: echo {name}, beside / alone"), through.slowed());
+            if self.openssh {
+                report.tell(what, slowed, "×");
+                report.hold(format!("gateway: echo {name} beside `yes`"), through.beside, "µs", Goal::AtMost(limit));
+            } else {
+                report.hold(what, slowed, "×", Goal::AtMost(BESIDE));
+            }
         }
         for terminal in &mut typists {
             shell::end_raw(terminal).await?;
         }
-        Ok(report)
+        Ok(Some(report))
+    }
+
+    /// Returns the command that floods.
+    fn flood(&self) -> String {
+        if self.openssh { "yes\r".to_owned() } else { format!("flood {FLOOD}\r") }
+    }
+
+    /// Returns the reading speed of the flood's page, in MB/s.
+    fn pace(&self) -> u64 {
+        if self.openssh { UNPACED } else { self.pace }
+    }
+}
+
+/// A quantile of the latencies without and beside a flood, in microseconds.
+struct Pair {
+    name: &'static str,
+    alone: f64,
+    beside: f64,
+}
+
+impl Pair {
+    fn slowed(&self) -> f64 {
+        self.beside / self.alone
     }
 }
 
@@ -126,7 +177,7 @@ impl Side {
     async fn round(&mut self, how: &Neighbour, typists: &mut [impl Shell]) -> Result<()> {
         sleep(SETTLE).await;
         how.round(typists, &mut self.alone).await?;
-        self.page.pace.store(how.pace, Ordering::Relaxed);
+        self.page.pace.store(how.pace(), Ordering::Relaxed);
         sleep(SETTLE).await;
         let begun = Instant::now();
         how.round(typists, &mut self.beside).await?;
@@ -135,18 +186,22 @@ impl Side {
         Ok(())
     }
 
-    /// Reports the figures; returns the factors by which the flood slows the median and the 99th percentile.
-    fn close(mut self, who: &str, report: &mut Report, pace: u64) -> Result<(f64, f64)> {
+    /// Reports the figures; returns the median and the 99th percentile.
+    fn close(mut self, who: &str, report: &mut Report, how: &Neighbour) -> Result<[Pair; 2]> {
         let reached = self.page.read.load(Ordering::Relaxed) as f64 / 1e6 / self.flood.as_secs_f64();
-        report.hold(format!("{who}: the flood"), reached, "MB/s", Goal::AtLeast(pace as f64 * REACHED));
+        let what = format!("{who}: the flood");
+        if how.openssh {
+            report.tell(what, reached, "MB/s");
+        } else {
+            report.hold(what, reached, "MB/s", Goal::AtLeast(how.pace as f64 * REACHED));
+        }
         self.page.close()?;
-        let [p50, p99] = [("p50", 0.5), ("p99", 0.99)].map(|(name, share)| {
+        Ok([("p50", 0.5), ("p99", 0.99)].map(|(name, share)| {
             let (alone, beside) = (self.alone.quantile_us(share), self.beside.quantile_us(share));
             report.tell(format!("{who}: echo {name} alone"), alone, "µs");
             report.tell(format!("{who}: echo {name} beside a flood"), beside, "µs");
-            beside / alone
-        });
-        Ok((p50, p99))
+            Pair { name, alone, beside }
+        }))
     }
 }
 
@@ -162,6 +217,16 @@ impl Neighbour {
     }
 }
 
+/// Returns the terminal with the command that sends every byte back.
+async fn typing<S: Shell>(mut shell: S) -> Result<S> {
+    shell::start_raw(&mut shell).await?;
+    Ok(shell)
+}
+
+async fn direct(place: &Place) -> Result<Ssh> {
+    Ssh::open(place, &[]).await?.context("there is a server of OpenSSH, but no client")
+}
+
 /// Returns a terminal that has received its first prompt.
 async fn prompted(door: &Door, id: &str) -> Result<Terminal> {
     let mut terminal = Terminal::attach_at(door, id, None).await?;
@@ -170,11 +235,8 @@ async fn prompted(door: &Door, id: &str) -> Result<Terminal> {
 }
 
 /// Returns a catalogue of both targets.
-fn both(typed: SocketAddr, flooding: SocketAddr) -> String {
-    let entry = |name: &str, addr: SocketAddr| {
-        format!("{{name: {name}, host: {}, port: {}, username: guest}}", addr.ip(), addr.port())
-    };
-    format!("[{}, {}]", entry("playground", typed), entry("flood", flooding))
+fn both(typed: &Place, flooding: &Place) -> String {
+    format!("[{}, {}]", gateway::entry(gateway::TARGET, typed), gateway::entry("flood", flooding))
 }
 
 /// A terminal whose output can be paused.
@@ -206,13 +268,21 @@ impl Paced for Bare {
     }
 }
 
+impl Paced for Ssh {
+    const READ_AT_REST: bool = false;
+
+    async fn rest(&mut self, _: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Page {
-    /// Starts a thread with the terminal that `open` returns, after its first prompt.
-    fn open<S: Paced>(open: impl AsyncFnOnce() -> Result<S> + Send + 'static) -> Self {
+    /// Starts a thread with the terminal that `open` returns, after its first prompt, and types a command that floods.
+    fn open<S: Paced>(flood: String, open: impl AsyncFnOnce() -> Result<S> + Send + 'static) -> Self {
         let (pace, read) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (paced, counted) = (pace.clone(), read.clone());
         let thread = std::thread::spawn(move || {
-            actix_rt::System::new().block_on(async { drink(open().await?, &paced, &counted).await })
+            actix_rt::System::new().block_on(async { drink(open().await?, &flood, &paced, &counted).await })
         });
         Self { thread, pace, read }
     }
@@ -224,9 +294,9 @@ impl Page {
 }
 
 /// Reads a flood at the given pace.
-async fn drink<S: Paced>(mut shell: S, pace: &AtomicU64, read: &AtomicU64) -> Result<()> {
+async fn drink<S: Paced>(mut shell: S, flood: &str, pace: &AtomicU64, read: &AtomicU64) -> Result<()> {
     shell.rest(true).await?;
-    shell.say(format!("flood {FLOOD}\r").as_bytes()).await?;
+    shell.say(flood.as_bytes()).await?;
     let (mut drinks, mut next) = (false, Instant::now());
     loop {
         let now = pace.load(Ordering::Relaxed);
