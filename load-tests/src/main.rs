@@ -20,6 +20,8 @@ mod bulk;
 mod closing;
 /// Scenario: three gateways that share their stores.
 mod cluster;
+/// Scenario: from nothing to the prompt on OpenSSH's server.
+mod connect;
 /// A reproducible source of random numbers.
 mod dice;
 /// Scenario: gateway and stores are killed, and nothing acknowledged is lost.
@@ -106,6 +108,8 @@ enum Scenario {
     Echo(echo::Echo),
     /// Throughput and CPU time per byte of bulk output.
     Bulk(bulk::Bulk),
+    /// Time from nothing to the prompt on a private OpenSSH server, one after the other and many at once.
+    Connect(connect::Connect),
     /// Many sessions at once: opened, used, listed and ended, with no resources left behind.
     Sessions(sessions::Sessions),
     /// A browser that does not read during endless output.
@@ -175,6 +179,7 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
     let report = match scenario {
         Scenario::Echo(echo) => echo.run().await?,
         Scenario::Bulk(bulk) => bulk.run().await?,
+        Scenario::Connect(connect) => connect.run().await?,
         Scenario::Sessions(sessions) => Some(sessions.run().await?),
         Scenario::Stalled(stalled) => Some(stalled.run().await?),
         Scenario::Neighbour(neighbour) => neighbour.run().await?,
@@ -224,6 +229,7 @@ async fn smoke(json: bool) -> Result<()> {
         hold(bulk::Bulk { bytes: Some(bytes), rounds: 1, required: true, openssh }.run().await?)?;
         hold(neighbour::Neighbour { typists: 2, keys: 50, rounds, pace: 30, openssh }.run().await?)?;
     }
+    hold(connect::Connect { rounds: 2, at_once: 8 }.run().await?)?;
     hold(Some(sessions::Sessions { count: 100, warm_ups: 1 }.run().await?))?;
     hold(Some(stalled::Stalled { seconds: 3, long: false }.run().await?))?;
     let listing = listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1, mysql: false };
