@@ -29,8 +29,8 @@ const MAX_COST: f64 = 1.4;
 const MIN_DIRECT_SPEED: f64 = 1.0;
 const MAX_CPU: f64 = 5.0;
 
-/// Bytes per flood of the playground, and of OpenSSH's server, whose terminals are slower: a side that waits for its turn
-/// answers no pings, and must not be taken for a frozen page.
+/// Bytes per flood of the playground, and of OpenSSH's server, whose terminals are slower: a side that waits for its
+/// turn answers no pings, and must not be taken for a frozen page.
 const PLAYGROUND_BYTES: u64 = 200_000_000;
 const OPENSSH_BYTES: u64 = 30_000_000;
 
