@@ -169,10 +169,12 @@ impl RegistryActor {
             capacity: 2 * settings.max_sessions as usize + SPARE_CAPACITY,
             // Set per store, in its sink.
             slow: Duration::MAX,
-            // Only the journal has what the records lack; nothing has what the journal lacks.
-            history: usize::MAX,
+            // Nothing else has what the journal lacks: of too long a history it gets both ends. What the records lack
+            // the journal has.
+            history: Write::LONGEST,
+            ends: Write::LONGEST / 2,
         };
-        let ahead = Limits { capacity: settings.records_ahead, history: Write::LONGEST, ..limits };
+        let ahead = Limits { capacity: settings.records_ahead, ends: 0, ..limits };
         let sink = |name, limits| Sink::new(name, limits, observations.clone());
         Self {
             journal: sink(stores.journal_name(), limits),

@@ -16,9 +16,12 @@ use std::{
 use super::record::{Record, SessionId, Write};
 use priority::CLASSES;
 pub use priority::Priority;
+use waiting::Waiting;
 
 /// The priorities of writes.
 mod priority;
+/// The writes of one session that wait together.
+mod waiting;
 
 /// The parameters of a ledger.
 #[derive(Debug, Clone, Copy)]
@@ -33,9 +36,10 @@ pub struct Limits {
     pub capacity: usize,
     /// The duration of a batch above which the next one is halved.
     pub slow: Duration,
-    /// Most transitions of one session that are kept. Of a session with more only the record is: its history is to be
-    /// read where else it is kept.
+    /// Most transitions of one session that are kept, ≥ twice `ends`.
     pub history: usize,
+    /// Transitions that are kept from each end of a longer history. 0: none, it is to be read where else it is kept.
+    pub ends: usize,
 }
 
 /// The share, one in this many, that is reserved for each lower class: of the writes and of the closes of every batch.
@@ -74,15 +78,6 @@ pub struct Ledger {
     suspects: bool,
     failures: u32,
     blocked_until: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    write: Write,
-    /// Whether its transitions were more than are kept, so that it has none.
-    cut: bool,
-    priority: Priority,
-    since: Instant,
 }
 
 #[derive(Debug)]
@@ -145,7 +140,7 @@ impl Ledger {
         if !joins && self.waiting.len() >= self.limits.capacity {
             return Err(Full);
         }
-        self.put(Waiting { write, cut: false, priority, since: now }, End::Back);
+        self.put(Waiting { write, left_out: 0, priority, since: now }, End::Back);
         Ok(())
     }
 
@@ -154,12 +149,10 @@ impl Ledger {
     fn put(&mut self, new: Waiting, end: End) {
         let id = new.write.record.id;
         let (stood, mut waiting) = match self.waiting.remove(&id) {
-            Some(known) => (Some(known.priority), join(known, new)),
+            Some(known) => (Some(known.priority), known.join(new)),
             None => (None, new),
         };
-        if waiting.cut || waiting.write.transitions.len() > self.limits.history {
-            (waiting.cut, waiting.write.transitions) = (true, Vec::new());
-        }
+        waiting.shorten(&self.limits);
         let priority = waiting.priority;
         self.waiting.insert(id, waiting);
         if let Some(queue) = self.order.get_mut(priority as usize).filter(|_| stood != Some(priority)) {
@@ -207,7 +200,7 @@ impl Ledger {
         self.trim();
         self.turn = self.turn.wrapping_add(1);
         batch.sort_by_key(|waiting| waiting.write.record.id);
-        let writes = batch.iter().map(|waiting| waiting.write.clone()).collect();
+        let writes = batch.iter().map(|waiting| waiting.clone().told(&self.limits)).collect();
         self.in_flight = Some(InFlight { batch, since: now });
         Some(writes)
     }
@@ -244,7 +237,7 @@ impl Ledger {
                 continue;
             }
             building.closes += usize::from(close);
-            let transitions = if waiting.cut { TRANSITIONS } else { waiting.write.transitions.len() };
+            let transitions = if waiting.is_cut() { TRANSITIONS } else { waiting.write.transitions.len() };
             building.transitions = building.transitions.saturating_sub(transitions);
             building.batch.extend(self.waiting.remove(&id));
         }
@@ -263,7 +256,7 @@ impl Ledger {
         } else {
             self.batch = (self.batch + self.limits.batch.div_ceil(INCREASE)).min(self.limits.batch);
         }
-        batch.into_iter().map(|waiting| waiting.write).collect()
+        batch.into_iter().map(|waiting| waiting.told(&self.limits)).collect()
     }
 
     /// Notes that the store failed: puts the batch in flight back in front, halves the next one, which may have been too
@@ -310,7 +303,7 @@ impl Ledger {
     /// Returns the sessions of the batch in flight whose transitions are not in it, as they are too many.
     pub fn without_history(&self) -> Vec<SessionId> {
         let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch);
-        in_flight.filter(|waiting| waiting.cut).map(|waiting| waiting.write.record.id).collect()
+        in_flight.filter(|waiting| waiting.is_cut()).map(|waiting| waiting.write.record.id).collect()
     }
 
     /// Returns the newest record of a session that the store has not taken.
@@ -375,17 +368,6 @@ impl Ledger {
     pub fn batch_limit(&self) -> usize {
         self.batch
     }
-}
-
-/// Merges a waiting write with a new one.
-fn join(known: Waiting, new: Waiting) -> Waiting {
-    let mut transitions = known.write.transitions;
-    transitions.extend(new.write.transitions);
-    transitions.sort_by_key(|transition| transition.rank);
-    transitions.dedup_by_key(|transition| transition.rank);
-    let write = Write { record: known.write.record.join(new.write.record), transitions };
-    let (priority, since) = (known.priority.min(new.priority), known.since.min(new.since));
-    Waiting { write, cut: known.cut || new.cut, priority, since }
 }
 
 #[cfg(test)]

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits =
-        Limits { batch: 1, closes: 1, linger: Duration::ZERO, capacity: 1, slow: SLOW_BATCH, history: usize::MAX };
+        Limits { batch: 1, closes: 1, linger: Duration::ZERO, capacity: 1, slow: SLOW_BATCH, history: 2, ends: 1 };
 
     #[test]
     fn a_failure_that_lasts_is_told_once_and_then_once_an_hour() {

@@ -36,6 +36,25 @@ fn ending(of: &Record, reason: EndReason, n: u16) -> Write {
     Write { record, transitions }
 }
 
+/// Returns a change of the session that ends with `end`, which is its `last`.
+fn change(end: &Record, version: u64, last: u64) -> Write {
+    let closed = version == last;
+    let (status, end_reason) = if closed { (Status::Closed, end.end_reason) } else { (Status::Active, None) };
+    let [end_time, detected_at] = [end.end_time, end.detected_at].map(|at| at.filter(|_| closed));
+    let record = Record { version, status, end_reason, end_time, detected_at, ..end.clone() };
+    let transitions = vec![record.transition(end.start_time, format!("change {version}"))];
+    Write { record, transitions }
+}
+
+/// Announces a change, and at times waits until the journal has it: no more of them wait for it than are kept.
+async fn tell_at_ease(house: &House, write: Write) {
+    let waits = write.record.version % 25 == 0;
+    tell(house, write).await;
+    if waits {
+        eventually(async || depth(house, "journal").await == 0).await;
+    }
+}
+
 /// Announces the write to the registry.
 async fn tell(house: &House, Write { record, mut transitions }: Write) {
     let announcement = Announcement { record, transition: transitions.pop() };
@@ -152,12 +171,7 @@ async fn a_history_too_long_to_wait_in_memory_comes_from_the_journal() {
     let held = remote.gate.acquire().await.unwrap();
     // More than one part of a history, and its last.
     for version in 1..=2_100 {
-        let closed = version == 2_100;
-        let (status, end_reason) = if closed { (Status::Closed, like.end_reason) } else { (Status::Active, None) };
-        let [end_time, detected_at] = [like.end_time, like.detected_at].map(|at| at.filter(|_| closed));
-        let record = Record { version, status, end_reason, end_time, detected_at, ..like.clone() };
-        let transitions = vec![record.transition(like.start_time, format!("change {version}"))];
-        tell(&house, Write { record, transitions }).await;
+        tell_at_ease(&house, change(&like, version, 2_100)).await;
     }
     eventually(async || is_closed(journal, like.id).await && depth(&house, "journal").await == 0).await;
     drop(held);
@@ -165,6 +179,30 @@ async fn a_history_too_long_to_wait_in_memory_comes_from_the_journal() {
     assert!(is_closed(remote, like.id).await);
     let told = remote.store.history(like.id).await.unwrap();
     assert_eq!((told.len(), told), (2_100, journal.store.history(like.id).await.unwrap()));
+}
+
+/// However much happens to a session while its journal takes nothing, its memory has a bound, and its end is not lost.
+#[actix_rt::test]
+async fn of_a_history_that_the_journal_does_not_take_in_time_both_ends_stay() {
+    let house = House::roomy().await;
+    let journal = &house.records;
+    let open = house.open().await;
+    eventually(async || depth(&house, "journal").await == 0).await;
+    let like = ending(&house.find(open).await, EndReason::Exited, 0).record;
+    let held = journal.gate.acquire().await.unwrap();
+    for version in 1..=500 {
+        tell(&house, change(&like, version, 500)).await;
+    }
+    drop(held);
+    eventually(async || is_closed(journal, like.id).await && depth(&house, "journal").await == 0).await;
+    let told = journal.store.history(like.id).await.unwrap();
+    // Those of the batch that waited at the gate, and of the one behind it.
+    assert!(told.len() <= 2 * Write::LONGEST, "{}", told.len());
+    assert_eq!(
+        (told[0].version(), told.last().map(|last| (last.version(), last.status))),
+        (1, Some((500, Status::Closed)))
+    );
+    assert!(told.iter().any(|told| told.detail.contains("left out")), "{told:?}");
 }
 
 #[actix_rt::test]
@@ -181,10 +219,7 @@ async fn a_kill_does_not_wait_for_a_long_history_in_its_batch() {
     tell(&house, first).await;
     eventually(async || depth(&house, "records").await == 1).await;
     for version in 1..=200 {
-        let (status, end_reason, end_time, detected_at) = (Status::Active, None, None, None);
-        let record = Record { version, status, end_reason, end_time, detected_at, ..long.clone() };
-        let transitions = vec![record.transition(like.start_time, format!("change {version}"))];
-        tell(&house, Write { record, transitions }).await;
+        tell_at_ease(&house, change(&long, version, u64::MAX)).await;
     }
     eventually(async || depth(&house, "journal").await == 0).await;
     let id = killed.record.id;

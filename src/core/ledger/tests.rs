@@ -14,7 +14,15 @@ mod bounds;
 const MILLI: Duration = Duration::from_millis(1);
 
 fn limits() -> Limits {
-    Limits { batch: 16, closes: 4, linger: 50 * MILLI, capacity: 1_000, slow: 100 * MILLI, history: usize::MAX }
+    Limits {
+        batch: 16,
+        closes: 4,
+        linger: 50 * MILLI,
+        capacity: 1_000,
+        slow: 100 * MILLI,
+        history: usize::MAX,
+        ends: 0,
+    }
 }
 
 fn record(n: u16, version: u64, status: Status) -> Record {

@@ -51,6 +51,46 @@ fn a_kill_has_its_place_beside_the_most_eventful_sessions() {
     assert!(batch.len() <= Priority::ALL.len() + 1, "one of each lower class, and one more");
 }
 
+proptest! {
+    /// However often the store fails, and whatever comes meanwhile.
+    #[test]
+    fn of_a_history_that_nothing_else_has_both_ends_wait(steps in vec((1..5_u64, any::<bool>()), 1..60)) {
+        let (mut ledger, mut now) = (Ledger::new(Limits { history: 8, ends: 4, ..limits() }), Instant::now());
+        let mut total = 0;
+        let mut next = |status| {
+            total += 1;
+            (total, change(1, total, status))
+        };
+        for (changes, fails) in steps {
+            for _ in 0..changes {
+                ledger.push(now, Priority::Lifecycle, next(Status::Active).1).unwrap();
+            }
+            if fails {
+                prop_assert!(ledger.poll_batch(now).unwrap()[0].transitions.len() <= 8);
+                for _ in 0..changes {
+                    ledger.push(now, Priority::Lifecycle, next(Status::Active).1).unwrap();
+                }
+                now += ledger.nack(now, 1.0);
+            }
+            prop_assert!(ledger.waiting.values().all(|waiting| waiting.write.transitions.len() <= 8));
+        }
+        let (total, end) = next(Status::Closed);
+        ledger.push(now, Priority::Lifecycle, end.clone()).unwrap();
+        let batch = ledger.poll_batch(now).unwrap();
+        let Write { record, transitions } = &batch[0];
+        let kept: Vec<u64> = transitions.iter().map(|transition| transition.version()).collect();
+        let expected: Vec<u64> = (1..=total).filter(|nth| total <= 8 || *nth <= 4 || *nth > total - 4).collect();
+        prop_assert_eq!((record, kept), (&end.record, expected));
+        let told: Vec<_> = transitions.iter().filter(|told| told.detail.contains("left out")).collect();
+        prop_assert_eq!(told.len(), usize::from(total > 8));
+        let says = format!("version {} (Changes left out before it, which the store did not take in time: {}.)",
+            total.saturating_sub(3), total.saturating_sub(8));
+        prop_assert!(told.iter().all(|told| told.detail == says), "{:?}", told);
+        prop_assert!(ledger.without_history().is_empty());
+        prop_assert_eq!(ledger.ack(now), batch, "what is published is what the store has");
+    }
+}
+
 #[test]
 fn of_a_session_with_too_many_transitions_only_the_record_waits() {
     let (mut ledger, mut now) = (Ledger::new(Limits { history: 50, ..limits() }), Instant::now());
