@@ -53,7 +53,7 @@ mod mend;
 mod message;
 /// The outbox: writes in the journal that the records still lack.
 mod outbox;
-/// Removal of sessions older than the retention.
+/// Removal of old sessions, and of nodes that are gone.
 mod retire;
 /// The registry's shutdown.
 mod shut_down;
@@ -114,6 +114,8 @@ pub struct RegistryActor {
     renewing_journal: Option<Instant>,
     right: Right,
     retirement: Retirement,
+    /// The removal of what nodes that are gone left in the shared records.
+    gone: Retirement,
     sequence: u64,
     backlog: VecDeque<SessionEvent>,
     events: broadcast::Sender<SessionEvent>,
@@ -180,7 +182,8 @@ impl RegistryActor {
             journal: sink(stores.journal_name(), limits),
             records: stores.records.as_ref().map(|_| Records::new(sink(RECORDS, ahead))),
             view: View::new(sink(LIVE, limits), marks),
-            retirement: Retirement::new(&settings),
+            retirement: Retirement::new(settings.retention),
+            gone: Retirement::new(None),
             sequence: settings.incarnation.first_place(),
             right: Right::new(&settings, stores.records.is_some(), fenced),
             ends: Ends::new(observations.clone(), audit),
@@ -265,6 +268,7 @@ impl RegistryActor {
             registry.beat(ctx);
             registry.remind(ctx);
             registry.retire(ctx);
+            registry.remove_gone(ctx);
             registry.close_unattended(ctx);
         });
         ctx.run_interval(VIEW_LEASE, |registry, ctx| registry.renew_view(ctx));
@@ -287,6 +291,7 @@ impl Supervised for RegistryActor {
     /// Queues again the work that was in flight, which was lost with the failed context.
     fn restarting(&mut self, _: &mut Self::Context) {
         self.retirement.forget();
+        self.gone.forget();
         self.renewing_journal = None;
         // The timers that answer them were lost too.
         for id in self.openings.keys().copied().collect::<Vec<_>>() {

@@ -3,7 +3,7 @@
 //! reports each reading, and each failed one as well.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -124,6 +124,9 @@ impl Neighbours {
         {
             self.restart_leases(now);
         }
+        if let Some(nodes) = &nodes {
+            self.forget_removed(nodes);
+        }
         let (own, sees_beats) = (self.own.clone(), self.sees_beats);
         for node in nodes.into_iter().flatten().filter(|node| node.id != own) {
             let neighbour = self.neighbour(now, node.id.clone());
@@ -148,6 +151,16 @@ impl Neighbours {
                 Some(_) | None => neighbour.lost = false,
             }
         }
+    }
+
+    /// Forgets the nodes that had left and are in the records no more. One that had not stays as it was last seen: that
+    /// its row is missing proves nothing.
+    fn forget_removed(&mut self, nodes: &[Node]) {
+        let there: BTreeSet<&NodeId> = nodes.iter().map(|node| &node.id).collect();
+        self.known.retain(|id, neighbour| {
+            let left = neighbour.lease.as_ref().is_some_and(|lease| lease.seen().holder == Holder::Left);
+            !left || there.contains(id)
+        });
     }
 
     /// Restarts every window: this node did not run for a while, so changes it did not see prove nothing.

@@ -181,6 +181,17 @@ pub trait SharedRecords: RecordStore {
     /// Takes the commands that wait for `node`, oldest first.
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>>;
 
+    /// Removes at most `limit` nodes and at most `limit` commands that nobody needs any more, and returns how many it
+    /// found: nodes that began once, left in order, renewed their lease last before `left_before` and have nothing open
+    /// here; commands from before `sent_before` for sessions that are not open here. Every other node stays for good: its
+    /// epoch holds off an earlier start of it, however late that comes.
+    fn remove_gone(
+        &self,
+        left_before: UtcMicros,
+        sent_before: UtcMicros,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<u64, StoreError>>;
+
     /// Returns the key that seals the messages of these nodes in a live view: `proposed`, random bytes, if there is
     /// none yet, else the one that all of them already share.
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>>;

@@ -18,6 +18,27 @@ pub const FENCE: &str = "UPDATE nodes SET holder = 'fenced', incarnation = '', e
 
 pub const LEAVE: &str = "UPDATE nodes SET holder = 'left' WHERE node_id = ? AND incarnation = ? AND holder = 'held'";
 
+/// The condition for a node that nobody needs any more. After more than one start it has an epoch that holds off those
+/// before it; after one, nobody is left who could write.
+macro_rules! gone {
+    () => {
+        "nodes.holder = 'left' AND nodes.epoch = 1 AND nodes.last_alive_at < ?"
+    };
+}
+
+pub(super) use gone;
+
+/// Removes a node only while it is gone: it may have begun anew since it was found.
+pub const REMOVE: &str = concat!("DELETE FROM nodes WHERE nodes.node_id = ? AND ", gone!());
+
+/// Selects old commands for sessions that are not open. Reads the whole table, which is empty but for what no node takes,
+/// and looks up each session. The status is compared outside, or a server may read every open session instead.
+pub const STALE: &str = "SELECT c.command_id FROM node_commands AS c WHERE c.sent_at < ? \
+    AND coalesce((SELECT s.status FROM session_records AS s WHERE s.session_id = c.session_id), 'closed') = 'closed' \
+    ORDER BY c.command_id LIMIT ?";
+
+pub const TAKEN: &str = "DELETE FROM node_commands WHERE command_id = ?";
+
 /// Selects the key that seals the nodes' messages in a live view.
 pub const VIEW_KEY: &str = "SELECT secret FROM view_key WHERE only_one = 1";
 
@@ -35,6 +56,21 @@ pub fn fence<S: Parameters>(node: &NodeId, seen: &Lease) -> S {
 /// Notes that this start of `node` ended in order.
 pub fn release_lease<S: Parameters>(node: &NodeId, incarnation: &Incarnation) -> S {
     S::of(LEAVE).text(node.0.clone()).text(incarnation.to_string())
+}
+
+/// Removes a node that is gone.
+pub fn remove<S: Parameters>(node: &str, left_before: UtcMicros) -> S {
+    S::of(REMOVE).text(node.to_owned()).number(left_before.0)
+}
+
+/// Removes a command.
+pub fn taken<S: Parameters>(id: &str) -> S {
+    S::of(TAKEN).text(id.to_owned())
+}
+
+/// Reads the first column of these rows, an id.
+pub fn ids<R: Columns>(found: &[R], name: &str) -> Result<Vec<String>, StoreError> {
+    found.iter().map(|row| word(row, name)).collect()
 }
 
 /// Leaves `command` for `node` under `id`, with the dialect's own statement to add a row.

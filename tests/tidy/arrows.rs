@@ -68,7 +68,7 @@ const IMPURE_ENDS: &[&str] = &["SystemTime", "TcpListener", "TcpStream", "UdpSoc
 
 const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now", "UtcMicros::now", "Utc::now"];
 
-const STORE_WRITES: &[&str] = &[".apply(", ".begin_epoch(", ".renew_lease(", ".delete_closed("];
+const STORE_WRITES: &[&str] = &[".apply(", ".begin_epoch(", ".renew_lease(", ".delete_closed(", ".remove_gone("];
 
 fn room(path: &str) -> Option<&str> {
     let inside = path.strip_prefix("src/")?;

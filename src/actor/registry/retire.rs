@@ -1,5 +1,6 @@
-//! The removal of closed sessions older than `store.retention`, with their recordings: a small batch a second at most,
-//! when no other write waits. Knows no store's way to remove them.
+//! The removal of closed sessions older than `store.retention`, with their recordings, and of what nodes that are gone
+//! left in the shared records: a small batch a second at most, when no other write waits. Knows no store's way to
+//! remove them.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::{RegistryActor, sink::Sink};
 use crate::{
-    actor::{Settings, clock},
+    actor::clock,
     core::record::{BootTime, Record, SessionId, UtcMicros, micros},
     recording::directory::RecordingDir,
     store::StoreError,
@@ -21,7 +22,14 @@ const REST_SECONDS: u32 = 60;
 /// everything for ever.
 const MAX_YIELD_SECONDS: u32 = 60;
 
-/// The state of the removal.
+/// Time since the last renewal after which a node that left is removed: long after its sessions are closed everywhere,
+/// and as long as somebody may look for it in the list.
+const LEFT_FOR: Duration = Duration::from_hours(30 * 24);
+
+/// Age of a command for a session that is not open at which it is removed: a node takes its own every second.
+const UNTAKEN_FOR: Duration = Duration::from_hours(1);
+
+/// The state of a removal.
 pub(super) struct Retirement {
     retention: Option<Duration>,
     /// When the process began it, by the wall clock and by the time since boot.
@@ -34,9 +42,9 @@ pub(super) struct Retirement {
 }
 
 impl Retirement {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(retention: Option<Duration>) -> Self {
         let begun = (clock::utc(), clock::boottime());
-        Self { retention: settings.retention, begun, under_way: false, rest: 0, yielded: 0 }
+        Self { retention, begun, under_way: false, rest: 0, yielded: 0 }
     }
 
     /// Forgets the work that was under way in a failed context.
@@ -74,9 +82,7 @@ impl RegistryActor {
     /// Removes the next batch if one is due. Called once a second.
     pub(super) fn retire(&mut self, ctx: &mut Context<Self>) {
         let Some(retention) = self.retirement.retention.filter(|_| self.shutting_down.is_empty()) else { return };
-        let rests = |sink: &Sink| sink.ledger.is_empty() && sink.is_up();
-        let records = self.records.as_ref().is_none_or(|records| rests(&records.sink) && !records.is_reading());
-        let idle = rests(&self.journal) && records;
+        let idle = self.is_idle();
         if !self.retirement.is_due(idle) {
             return;
         }
@@ -124,6 +130,43 @@ impl RegistryActor {
     }
 }
 
+impl RegistryActor {
+    /// Whether no write waits.
+    fn is_idle(&self) -> bool {
+        let rests = |sink: &Sink| sink.ledger.is_empty() && sink.is_up();
+        let records = self.records.as_ref().is_none_or(|records| rests(&records.sink) && !records.is_reading());
+        rests(&self.journal) && records
+    }
+
+    /// Removes what nodes that are gone left in the shared records, if that is due. Called once a second.
+    pub(super) fn remove_gone(&mut self, ctx: &mut Context<Self>) {
+        let answers = self.records.as_ref().is_some_and(|records| records.sink.is_up());
+        let Some(records) = self.stores.records.clone().filter(|_| answers && self.shutting_down.is_empty()) else {
+            return;
+        };
+        let idle = self.is_idle();
+        if !self.gone.is_due(idle) {
+            return;
+        }
+        self.gone.under_way = true;
+        let (left, sent) = (self.gone.before(LEFT_FOR), self.gone.before(UNTAKEN_FOR));
+        let batch = self.settings.cleanup_batch;
+        let work = async move { records.remove_gone(left, sent, batch).await };
+        ctx.spawn(work.into_actor(self).map(move |outcome, registry, _| {
+            registry.gone.under_way = false;
+            if !matches!(outcome, Ok(removed) if removed >= u64::from(batch)) {
+                registry.gone.rest = REST_SECONDS;
+            }
+            match outcome {
+                Ok(removed) => tracing::debug!(removed, "nodes that left and commands that nobody took were removed"),
+                Err(error) => {
+                    tracing::warn!(%error, "nodes that left could not be removed from the records; it is tried again");
+                }
+            }
+        }));
+    }
+}
+
 /// Removes the recordings of these sessions, and returns the sessions that have none any more: a recording never
 /// outlives its session's record, whenever this process ends.
 async fn without_recording(sessions: Vec<Record>, recording_dir: RecordingDir) -> Vec<SessionId> {
@@ -149,8 +192,7 @@ mod tests {
     use crate::actor::world::World;
 
     fn retirement() -> Retirement {
-        let begun = (clock::utc(), clock::boottime());
-        Retirement { retention: None, begun, under_way: false, rest: 0, yielded: 0 }
+        Retirement::new(None)
     }
 
     #[test]

@@ -175,6 +175,11 @@ impl House {
         Self::over(Some(remote().await), 20_000, Echo::Nothing, false).await
     }
 
+    /// Starts a gateway on these records.
+    pub async fn on(remote: Arc<Gated>, folder: tempfile::TempDir) -> Self {
+        Self::over(Some((remote, folder)), FEW, Echo::Nothing, false).await
+    }
+
     /// Starts a gateway with an actor of every kind, and targets that respond by `echo`.
     pub async fn whole(echo: Echo) -> Self {
         Self::over(Some(remote().await), FEW, echo, true).await
@@ -295,7 +300,8 @@ impl House {
     }
 }
 
-async fn remote() -> (Arc<Gated>, tempfile::TempDir) {
+/// Returns empty records.
+pub async fn remote() -> (Arc<Gated>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("remote.db")).await.unwrap();
     (Gated::new(store), folder)

@@ -4,9 +4,10 @@ use std::{cell::RefCell, collections::BTreeSet, sync::atomic::Ordering, time::Du
 
 use tokio::sync::oneshot;
 
-use super::house::{House, read, request};
+use super::house::{House, read, remote, request};
 use crate::{
     actor::{
+        clock,
         gateway::GatewayError,
         reconciler::{Fix, ReconcilerMessage},
         registry::RegistryMessage,
@@ -230,7 +231,7 @@ async fn what_a_node_that_left_is_still_shown_to_serve_leaves_the_view_too() {
     let (id, _attached, _target) = house.active().await;
     let remote = house.remote.as_ref().unwrap().store.clone();
     let (node, start) = (NodeId("elsewhere".into()), Incarnation::new([2; 16]));
-    let epoch = remote.begin_epoch(node.clone(), start.clone(), Epoch(0), UtcMicros(1)).await.unwrap();
+    let epoch = remote.begin_epoch(node.clone(), start.clone(), Epoch(0), clock::utc()).await.unwrap();
     let other = Record { node: node.clone(), ..stray(&house.find(id).await, epoch, 3) };
     // It was closed and written to the records; its view did not answer.
     let end = Write::close_as_node_lost(other.clone(), Authority::Observed, UtcMicros(2), "ended by a test".into());
@@ -245,6 +246,25 @@ async fn what_a_node_that_left_is_still_shown_to_serve_leaves_the_view_too() {
             shown().await == [id]
         })
         .await;
+}
+
+#[actix_rt::test]
+async fn only_a_node_that_left_long_ago_leaves_the_records() {
+    let (records, folder) = remote().await;
+    let store = records.store.clone();
+    let (long_ago, start) = (UtcMicros(1), Incarnation::new([2; 16]));
+    for (name, at, leaves) in [("gone", long_ago, true), ("lately", clock::utc(), true), ("silent", long_ago, false)] {
+        let node = NodeId(name.into());
+        store.begin_epoch(node.clone(), start.clone(), Epoch(0), at).await.unwrap();
+        if leaves {
+            store.release_lease(node, start.clone()).await.unwrap();
+        }
+    }
+    let house = House::on(records, folder).await;
+    let there = async |name: &str| store.nodes().await.unwrap().iter().any(|node| node.id.0 == name);
+    let known = async || house.gateway.nodes().await.iter().any(|node| node.id.0 == "gone");
+    house.eventually(async || !there("gone").await && !known().await).await;
+    assert!(there("lately").await && there("silent").await);
 }
 
 #[actix_rt::test]

@@ -219,6 +219,20 @@ fn a_fenced_or_left_node_is_not_judged_again() {
     }
 }
 
+#[test]
+fn only_a_node_that_left_is_forgotten_with_its_row() {
+    let mut room = Room::with(&["held", "fenced", "left"]);
+    room.leases.get_mut("fenced").unwrap().1 = Holder::Fenced;
+    room.leases.get_mut("left").unwrap().1 = Holder::Left;
+    room.read();
+    room.leases.clear();
+    room.beats.clear();
+    room.read();
+    let known: Vec<NodeId> = room.neighbours.states(room.now).into_keys().collect();
+    assert_eq!(known, ["fenced", "held"].map(|id| NodeId(id.into())));
+    assert_eq!(room.neighbours.fenced().len(), 1);
+}
+
 proptest! {
     /// A node that renews within the window is never lost, however readings and stalls fall.
     #[test]

@@ -14,7 +14,8 @@ macro_rules! shared_record_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::sharing:
             a_fence_takes_only_the_lease_that_was_seen, what_a_fence_ended_is_only_closed,
-            an_epoch_begun_elsewhere_is_held_after_a_fence, commands_are_taken_once_and_in_order,
+            an_epoch_begun_elsewhere_is_held_after_a_fence, commands_are_taken_once_and_in_order, only_who_holds_nobody_off_is_removed,
+            old_commands_for_what_is_not_open_are_removed,
             of_one_end_the_earlier_notice_stays, the_first_key_is_everybodys);
     };
 }
@@ -117,6 +118,60 @@ pub fn commands_are_taken_once_and_in_order<S: SharedRecords, G>(fresh: Fresh<S,
         store.send_command(NodeId("node-b".into()), ending(9), UtcMicros(1)).await.unwrap();
         assert_eq!(store.take_commands(node()).await.unwrap(), [1, 2, 3].map(ending));
         assert_eq!(store.take_commands(node()).await.unwrap(), []);
+    });
+}
+
+pub fn only_who_holds_nobody_off_is_removed<S: SharedRecords, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let named = |name: &str| NodeId(name.into());
+        let begin = async |name: &str, at| {
+            store.begin_epoch(named(name), start(1), Epoch(0), UtcMicros(at)).await.unwrap();
+        };
+        for (name, at) in
+            [("fenced", 1), ("gone", 1), ("held", 1), ("late", 9), ("open", 1), ("other", 1), ("twice", 1)]
+        {
+            begin(name, at).await;
+        }
+        begin("twice", 1).await;
+        let open = Record { node: named("open"), ..born(1, 1, 1, Status::Active) };
+        store.apply(vec![write(open.clone())]).await.unwrap();
+        let fenced = store.lease(named("fenced")).await.unwrap().unwrap();
+        assert!(store.fence(named("fenced"), fenced.clone()).await.unwrap());
+        for name in ["fenced", "gone", "late", "open", "other", "twice"] {
+            store.release_lease(named(name), start(1)).await.unwrap();
+        }
+        let left = async || -> Vec<String> { store.nodes().await.unwrap().into_iter().map(|node| node.id.0).collect() };
+        let remove = async |limit| store.remove_gone(UtcMicros(9), UtcMicros(0), limit).await.unwrap();
+        assert_eq!([remove(1).await, remove(5).await, remove(5).await], [1, 1, 0]);
+        assert_eq!(left().await, ["fenced", "held", "late", "open", "twice"]);
+        let refused = store.renew_lease(named("fenced"), start(1), fenced.epoch, UtcMicros(9)).await;
+        assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
+        let closed = Record { node: open.node, ..born(1, 1, 2, Status::Closed) };
+        store.apply(vec![write(closed)]).await.unwrap();
+        assert_eq!(remove(5).await, 1);
+        // Who comes back goes on behind what its journal knows.
+        let next = store.begin_epoch(named("gone"), start(2), Epoch(1), UtcMicros(9)).await.unwrap();
+        assert_eq!(next, Epoch(2));
+        assert_eq!(left().await, ["fenced", "gone", "held", "late", "twice"]);
+    });
+}
+
+pub fn old_commands_for_what_is_not_open_are_removed<S: SharedRecords, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let [open, closed] = [born(1, 1, 1, Status::Active), born(1, 2, 2, Status::Closed)];
+        store.apply(vec![write(open.clone()), write(closed.clone())]).await.unwrap();
+        let of = |session, n| Command { session, ..ending(n) };
+        let (kept, over, young, unknown) = (of(open.id, 1), of(closed.id, 2), of(closed.id, 3), ending(4));
+        for (command, at) in [(&kept, 1), (&over, 1), (&young, 9), (&unknown, 1)] {
+            store.send_command(node(), command.clone(), UtcMicros(at)).await.unwrap();
+            // Ids made within one millisecond would have no order.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let remove = async |limit| store.remove_gone(UtcMicros(0), UtcMicros(9), limit).await.unwrap();
+        assert_eq!([remove(1).await, remove(5).await, remove(5).await], [1, 1, 0]);
+        assert_eq!(store.take_commands(node()).await.unwrap(), [kept, young]);
     });
 }
 

@@ -3,10 +3,12 @@
 use crate::store::{people, sign_ins, sql_nodes, sql_rows, targets};
 
 /// Statements that look up some rows.
-pub const LOOK_UP: [&str; 31] = [
+pub const LOOK_UP: [&str; 33] = [
     sql_nodes::LEASE,
     sql_nodes::FENCE,
     sql_nodes::LEAVE,
+    sql_nodes::REMOVE,
+    sql_nodes::TAKEN,
     sql_nodes::VIEW_KEY,
     sql_rows::HISTORY,
     sql_rows::OLDEST,

@@ -21,7 +21,14 @@ const SEND: &str = "INSERT INTO node_commands (command_id, node_id, session_id, 
 pub(super) const WAITING: &str = "SELECT command_id, session_id, end_reason, detail FROM node_commands \
     FORCE INDEX (idx_node_commands_node) WHERE node_id = ? ORDER BY command_id LIMIT 500";
 
-pub(super) const TAKEN: &str = "DELETE FROM node_commands WHERE command_id = ?";
+/// Reads the whole table, and looks up one open session of each node. Not by a join: most rows have no `active_node`, from
+/// which the server concludes that each node has very many, and would read them all.
+pub(super) const GONE: &str = concat!(
+    "SELECT nodes.node_id FROM nodes WHERE ",
+    sql_nodes::gone!(),
+    " AND (SELECT 1 FROM session_records AS s FORCE INDEX (idx_session_active_node) \
+        WHERE s.active_node = nodes.node_id LIMIT 1) IS NULL ORDER BY nodes.node_id LIMIT ?"
+);
 
 /// The first key stays; later ones are ignored.
 const KEEP_VIEW_KEY: &str = "INSERT IGNORE INTO view_key (only_one, secret) VALUES (1, ?)";
@@ -66,13 +73,34 @@ impl SharedRecords for MySqlStore {
             self.check_schema().await?;
             let taken = found.iter().map(sql_nodes::command).collect::<Result<Vec<_>, _>>()?;
             let ids = taken.iter().map(|(id, _)| id);
-            let taking = self.write(|| ids.clone().map(|id| sqlx::query(TAKEN).bind(id.as_str())).collect()).await;
+            let taking = self.write(|| ids.clone().map(|id| sql_nodes::taken(id)).collect()).await;
             // Perhaps only the answer is lost, and the commands would never be read again. Executing them twice does no
             // harm.
             if let Err(error) = taking {
                 tracing::warn!(%error, "commands of other gateways could not be removed from the records; they may be carried out again");
             }
             Ok(taken.into_iter().map(|(_, command)| command).collect())
+        })
+    }
+
+    fn remove_gone(
+        &self,
+        left_before: UtcMicros,
+        sent_before: UtcMicros,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move {
+            // Read apart, so that no open session is locked meanwhile.
+            let select = |sql, before: UtcMicros| sqlx::query(sql).bind(before.0).bind(limit);
+            let nodes = self.readers.run(|| vec![select(GONE, left_before)]).await?;
+            let commands = self.readers.run(|| vec![select(sql_nodes::STALE, sent_before)]).await?;
+            let (nodes, commands) = (sql_nodes::ids(&nodes, "node_id")?, sql_nodes::ids(&commands, "command_id")?);
+            let found = (nodes.len() + commands.len()) as u64;
+            if found > 0 {
+                let remove = || nodes.iter().map(|node| sql_nodes::remove(node, left_before));
+                self.write(|| remove().chain(commands.iter().map(|id| sql_nodes::taken(id))).collect()).await?;
+            }
+            Ok(found)
         })
     }
 

@@ -24,6 +24,14 @@ const SEND: &str = "INSERT INTO node_commands (command_id, node_id, session_id, 
 pub(super) const TAKE: &str =
     "DELETE FROM node_commands WHERE node_id = ?1 RETURNING command_id, session_id, end_reason, detail";
 
+/// Reads the whole table, and the nodes of all open sessions.
+pub(super) const GONE: &str = concat!(
+    "SELECT nodes.node_id FROM nodes WHERE ",
+    sql_nodes::gone!(),
+    " AND nodes.node_id NOT IN (SELECT r.node_id FROM session_records AS r INDEXED BY idx_session_active_lookup \
+    WHERE r.status <> 'closed') ORDER BY nodes.node_id LIMIT ?"
+);
+
 const KEEP_VIEW_KEY: &str = "INSERT INTO view_key (only_one, secret) VALUES (1, ?1) ON CONFLICT DO NOTHING";
 
 impl SharedRecords for SqliteStore {
@@ -58,6 +66,24 @@ impl SharedRecords for SqliteStore {
             let mut taken = taken.iter().map(sql_nodes::command).collect::<Result<Vec<_>, _>>()?;
             taken.sort_by(|(one, _), (other, _)| one.cmp(other));
             Ok(taken.into_iter().map(|(_, command)| command).collect())
+        })
+    }
+
+    fn remove_gone(
+        &self,
+        left_before: UtcMicros,
+        sent_before: UtcMicros,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move {
+            let select = async |sql: &'static str, before: UtcMicros| {
+                sqlx::query(sql).bind(before.0).bind(limit).fetch_all(&self.readers).await.map_err(failed)
+            };
+            let nodes = sql_nodes::ids(&select(GONE, left_before).await?, "node_id")?;
+            let commands = sql_nodes::ids(&select(sql_nodes::STALE, sent_before).await?, "command_id")?;
+            let remove = nodes.iter().map(|node| sql_nodes::remove(node, left_before));
+            self.write(remove.chain(commands.iter().map(|id| sql_nodes::taken(id))).collect()).await?;
+            Ok((nodes.len() + commands.len()) as u64)
         })
     }
 

@@ -196,15 +196,19 @@ impl SharedRecords for Remote {
         })
     }
 
-    fn send_command(&self, node: NodeId, command: Command, _: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn send_command(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
         self.ask(move |table| {
-            table.send_command(node.clone(), command.clone());
+            table.send_command(node.clone(), command.clone(), now);
             Ok(())
         })
     }
 
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         self.ask_once(move |table| Ok(table.take_commands(&node)))
+    }
+
+    fn remove_gone(&self, left: UtcMicros, sent: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.ask(move |table| Ok(table.remove_gone(left, sent, limit)))
     }
 
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {

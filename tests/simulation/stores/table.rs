@@ -49,7 +49,7 @@ pub struct Table {
     records: BTreeMap<SessionId, Record>,
     histories: BTreeMap<SessionId, Vec<Transition>>,
     nodes: BTreeMap<NodeId, Node>,
-    commands: BTreeMap<NodeId, Vec<Command>>,
+    commands: BTreeMap<NodeId, Vec<(UtcMicros, Command)>>,
     view_key: Option<[u8; 32]>,
     outbox: Option<BTreeMap<SessionId, Noted>>,
     events: Vec<Transition>,
@@ -229,13 +229,35 @@ impl Table {
     }
 
     /// Stores a command for a node.
-    pub fn send_command(&mut self, node: NodeId, command: Command) {
-        self.commands.entry(node).or_default().push(command);
+    pub fn send_command(&mut self, node: NodeId, command: Command, now: UtcMicros) {
+        self.commands.entry(node).or_default().push((now, command));
     }
 
     /// Takes a node's commands.
     pub fn take_commands(&mut self, node: &NodeId) -> Vec<Command> {
-        self.commands.remove(node).unwrap_or_default()
+        self.commands.remove(node).unwrap_or_default().into_iter().map(|(_, command)| command).collect()
+    }
+
+    /// Removes nodes that began once and left, and old commands, that concern nothing open.
+    pub fn remove_gone(&mut self, left_before: UtcMicros, sent_before: UtcMicros, limit: u32) -> u64 {
+        let open: Vec<&Record> = self.records.values().filter(|record| !record.is_closed()).collect();
+        let over = |node: &Node| node.holder == Holder::Left && node.lease.epoch == Epoch(1);
+        let old = |node: &Node| node.lease.renewed_at < left_before;
+        let idle = |node: &Node| open.iter().all(|record| record.node != node.id);
+        let gone = self.nodes.values().filter(|node| over(node) && old(node) && idle(node));
+        let gone: Vec<NodeId> = gone.take(limit as usize).map(|node| node.id.clone()).collect();
+        let mut removed = gone.len() as u64;
+        let most = removed + u64::from(limit);
+        for commands in self.commands.values_mut() {
+            commands.retain(|(sent, command)| {
+                let stays = *sent >= sent_before || open.iter().any(|record| record.id == command.session);
+                let stays = stays || removed == most;
+                removed += u64::from(!stays);
+                stays
+            });
+        }
+        gone.iter().for_each(|id| drop(self.nodes.remove(id)));
+        removed
     }
 
     /// Returns the key that was proposed first.

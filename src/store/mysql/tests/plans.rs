@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::store::{
-    conformance::statements, mysql::upkeep::TABLES, people as people_sql, sign_ins as sign_in_sql,
+    conformance::statements, mysql::upkeep::TABLES, people as people_sql, sign_ins as sign_in_sql, sql_nodes,
     targets as target_sql,
 };
 
@@ -29,7 +29,7 @@ const FILL: &str = "INSERT INTO session_records (session_id, node_id, epoch, use
     ANALYZE TABLE session_records, session_events, nodes, node_commands, users, tokens, targets, sign_ins";
 
 /// Statements of this store alone that look up some rows.
-const LOOK_UP: [&str; 4] = [BEGIN_EPOCH, RENEW_LEASE, sharing::WAITING, sharing::TAKEN];
+const LOOK_UP: [&str; 3] = [BEGIN_EPOCH, RENEW_LEASE, sharing::WAITING];
 
 /// Statements that read a whole table, one that a gateway holds in memory or that has a row for each gateway; the last
 /// one only while there is no admin.
@@ -105,6 +105,13 @@ async fn what_reads_a_whole_table_is_known_by_name() {
         let plan = plan(&database, sql);
         assert!(plan.len() == 1 && plan[0].table == table, "{sql}: {plan:?}");
         assert!(["index", "ALL"].contains(&plan[0].kind.as_str()), "{sql}: {plan:?}");
+    }
+    // For the sessions of each row, which are looked up.
+    for (table, sql, index) in [("nodes", sharing::GONE, "idx_session_active_node"), ("c", sql_nodes::STALE, "PRIMARY")]
+    {
+        let plan = plan(&database, sql);
+        assert!(plan.len() == 2 && plan[0].table == table && plan[1].table == "s", "{sql}: {plan:?}");
+        assert!(plan[1].kind.ends_with("ref") && plan[1].index == index, "{sql}: {plan:?}");
     }
     // For whether a user, who is looked up, is the only admin.
     for sql in [people_sql::REPLACE_UNLESS_LAST, people_sql::REMOVE_UNLESS_LAST] {

@@ -29,9 +29,10 @@ const LOOK_UP: [&str; 10] = [
 /// Statements that read a table from its beginning or its end: its last row; all that a gateway holds in memory or
 /// verifies, or a doctor compares; once in a file's life everything that another store never received; and the users for an admin, until
 /// there is one.
-const SCAN: [(&str, &str); 11] = [
+const SCAN: [(&str, &str); 12] = [
     ("nodes", sharing::NODES),
     ("nodes", sharing::EPOCHS),
+    ("c", sql_nodes::STALE),
     ("users", people_sql::USERS),
     ("tokens", people_sql::TOKENS),
     ("targets", target_sql::TARGETS),
@@ -104,6 +105,8 @@ async fn what_reads_a_table_without_looking_up_is_known_by_name() {
     for (table, sql) in SCAN {
         assert_eq!(scans(transaction.connection(), sql).await, [table], "{sql}");
     }
+    let open = "r USING INDEX idx_session_active_lookup";
+    assert_eq!(scans(transaction.connection(), sharing::GONE).await, ["nodes", open]);
     // For whether a user, who is looked up, is the only admin.
     for sql in [people_sql::REPLACE_UNLESS_LAST, people_sql::REMOVE_UNLESS_LAST] {
         assert_eq!(scans(transaction.connection(), sql).await, ["users", "admins"], "{sql}");
