@@ -127,8 +127,8 @@ struct RecordingState {
     writer: Option<RecordingWriter>,
     lost: u64,
     try_at: Duration,
-    /// Whether its file was found to be gone.
-    is_gone: bool,
+    /// Whether the log names its failure.
+    is_told: bool,
 }
 
 /// The state of the thread.
@@ -146,7 +146,7 @@ impl RecorderThread {
     fn run(mut self) {
         let mut synced = (self.shared.settings.clock)();
         loop {
-            let awaits_sync = !self.dirty.is_empty() || self.shared.tally.is_failing();
+            let awaits_sync = !self.dirty.is_empty() || self.shared.tally.wants_probe();
             let items = self.shared.queue.take(awaits_sync.then_some(SYNC_INTERVAL));
             let mut written: HashMap<u64, usize> = HashMap::new();
             for item in items {
@@ -218,10 +218,10 @@ impl RecorderThread {
         let required = opened.is_some();
         self.open.begin(path.clone());
         let mut recording =
-            RecordingState { opening, required, path, writer: None, lost: 0, try_at: at, is_gone: false };
+            RecordingState { opening, required, path, writer: None, lost: 0, try_at: at, is_told: false };
         let outcome = recording.make(at, &self.shared.settings);
         if let Err(error) = &outcome {
-            self.shared.tally.fails(error);
+            recording.suspect_disk(error, &self.shared.tally);
         }
         if let Some(opened) = opened {
             // A session that gave up waiting closes its recording.
@@ -276,7 +276,7 @@ impl RecorderThread {
             let path = path.display();
             let sentence = "a recording was sealed before its sync failed; `pulsegate verify` says if it is whole";
             tracing::error!(%error, %path, "{sentence}");
-            return self.shared.tally.fails(error);
+            return self.shared.tally.suspect();
         };
         if let Some(writer) = &mut recording.writer {
             writer.doubt(at);
@@ -310,12 +310,22 @@ impl RecordingState {
     /// Counts a failure. That the file is gone is one of this recording alone: no probe could find it mended.
     fn count(&mut self, error: &io::Error, tally: &Tally) {
         if error.kind() != ErrorKind::NotFound {
-            return tally.fails(error);
+            return self.suspect_disk(error, tally);
         }
         tally.count_failure();
-        if !std::mem::replace(&mut self.is_gone, true) {
+        if !std::mem::replace(&mut self.is_told, true) {
             let path = self.path.display();
             tracing::error!(%error, %path, "a recording was removed while it was written; the rest of it is lost");
+        }
+    }
+
+    /// Counts a failure that may be the disk's.
+    fn suspect_disk(&mut self, error: &io::Error, tally: &Tally) {
+        tally.suspect();
+        if !self.is_told && tally.names_one() {
+            self.is_told = true;
+            let path = self.path.display();
+            tracing::error!(%error, %path, "a recording cannot be written; its policy decides about its session");
         }
     }
 

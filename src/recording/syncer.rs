@@ -1,4 +1,4 @@
-//! The thread beside the recorder that syncs recordings to the disk, probes a disk that failed, and passes sealed
+//! The thread beside the recorder that syncs recordings to the disk, probes it after a failure, and passes sealed
 //! recordings on to the compressor; while nothing of that waits it removes old ones. Knows neither sessions nor the
 //! content of a recording.
 
@@ -99,11 +99,11 @@ impl Syncer {
         (Self { shared, work: sender, syncing }, syncer_thread)
     }
 
-    /// Syncs these files to the disk, and probes it if it failed; the queue receives each failed sync. Returns `false`
-    /// if the round before is not done yet or the thread is busy: the caller tries again. Each round holds the files of
-    /// all sessions that were written, so at most one round waits.
+    /// Syncs these files to the disk, and probes it after a failure; the queue receives each failed sync. Returns
+    /// `false` if the round before is not done yet or the thread is busy: the caller tries again. Each round holds the
+    /// files of all sessions that were written, so at most one round waits.
     pub fn sync(&self, tasks: Vec<SyncTask>) -> bool {
-        if tasks.is_empty() && !self.shared.tally.is_failing() {
+        if tasks.is_empty() && !self.shared.tally.wants_probe() {
             return true;
         }
         if self.syncing.swap(true, Ordering::AcqRel) {
@@ -135,12 +135,7 @@ impl SyncerThread {
                 for task in tasks {
                     self.sync(task);
                 }
-                if self.shared.tally.is_failing() {
-                    match probe(&self.shared.settings) {
-                        Ok(()) => self.shared.tally.recovers(),
-                        Err(error) => tracing::debug!(%error, "recordings still cannot be written"),
-                    }
-                }
+                self.shared.tally.look(|| probe(&self.shared.settings));
                 self.syncing.store(false, Ordering::Release);
             }
             Ok(Work::Sealed(task)) => {

@@ -31,7 +31,8 @@ fn a_write_does_not_show_that_the_disk_is_well() {
         |recorder_thread: &mut RecorderThread, what| recorder_thread.handle(Item { recording_id: 1, at: SECOND, what });
     happens(&mut recorder_thread, Content::Open(Box::new(Opening { header: header(), place, level, opened: None })));
     // Another recording could not be written.
-    shared.tally.fails(&io::Error::other("full"));
+    shared.tally.suspect();
+    shared.tally.look(|| Err(io::Error::other("full")));
     happens(&mut recorder_thread, Content::Output(Bytes::from_static(b"in the system's memory")));
     recorder_thread.with(1, SECOND, 0, RecordingWriter::flush);
     assert!(shared.tally.is_failing());
@@ -48,13 +49,16 @@ async fn a_disk_that_is_well_again_is_found_though_nobody_records() {
     let must = RecordingHeader { target: "must".into(), ..header() };
     let place = "recordings/2026/01/x.cast".to_owned();
     recorder.open(place, must, Arc::new(Notify::new())).await.unwrap_err();
-    assert!(recorder.refuses());
-    fs::remove_file(&year).unwrap();
     let begun = Instant::now();
-    while recorder.refuses() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "it still refuses");
-        tokio::task::yield_now().await;
-    }
+    let becomes = |refuses| {
+        while recorder.refuses() != refuses {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{}", recorder.refuses());
+            thread::yield_now();
+        }
+    };
+    becomes(true);
+    fs::remove_file(&year).unwrap();
+    becomes(false);
     assert_eq!(fs::read_dir(year.join("01")).unwrap().count(), 0, "nothing is left of the probe");
 }
 
@@ -71,7 +75,7 @@ fn a_failed_sync_is_told_in_the_recording_and_ends_who_must_be_recorded() {
         let writer = Some(RecordingWriter::over(null, path.clone(), &header(), options));
         let opening = Opening { header: header(), place: String::new(), level, opened: None };
         let recording =
-            RecordingState { opening, required, path: path.clone(), writer, lost: 0, try_at: SECOND, is_gone: false };
+            RecordingState { opening, required, path: path.clone(), writer, lost: 0, try_at: SECOND, is_told: false };
         recorder_thread.recordings.insert(1, recording);
         let writes = |recorder_thread: &mut RecorderThread| {
             recorder_thread.with(1, SECOND, 0, |writer| {
@@ -135,6 +139,34 @@ fn a_sync_that_fails_while_its_recording_is_sealed_is_told_with_the_path() {
 }
 
 #[test]
+fn one_recording_that_cannot_be_written_is_told_once_and_is_no_failed_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut recorder_thread, shared) = stopped(&folder);
+    let recorder = Recorder(shared.clone());
+    let (place, level) = ("recordings/x.cast".to_owned(), Level::new(Arc::new(Notify::new())));
+    // Something else has the name of its file.
+    fs::create_dir_all(shared.settings.recording_dir.path(&place)).unwrap();
+    let opening = Box::new(Opening { header: header(), place, level, opened: None });
+    let events =
+        [Content::Open(opening)].into_iter().chain((0..3).map(|_| Content::Output(Bytes::from_static(b"lost"))));
+    let log = logged(|| {
+        for (what, at) in events.zip([1, 2, 3, 4].map(Duration::from_secs)) {
+            recorder_thread.handle(Item { recording_id: 1, at, what });
+            assert!(shared.tally.wants_probe() && !recorder.refuses());
+            let begun = Instant::now();
+            while shared.tally.wants_probe() {
+                assert!(begun.elapsed() < Duration::from_secs(20), "nobody looks at the disk");
+                recorder_thread.sync();
+                thread::yield_now();
+            }
+            assert!(!recorder.refuses());
+        }
+    });
+    assert_eq!(log.matches("a recording cannot be written").count(), 1, "{log}");
+    assert_eq!(shared.tally.failures(), 4);
+}
+
+#[test]
 fn a_recording_that_was_removed_fails_alone_and_is_told_once() {
     for required in [true, false] {
         let folder = tempfile::tempdir().unwrap();
@@ -160,7 +192,7 @@ fn a_recording_that_was_removed_fails_alone_and_is_told_once() {
             happens(&mut recorder_thread, Content::Close(None));
         });
         assert_eq!(log.matches("was removed while it was written").count(), 1, "{log}");
-        assert_eq!((shared.tally.failures(), shared.tally.is_failing()), (4, false));
+        assert_eq!((shared.tally.failures(), shared.tally.wants_probe()), (4, false));
         assert_eq!(sender.trouble().is_some(), required);
     }
 }

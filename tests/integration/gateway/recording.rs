@@ -302,7 +302,7 @@ fn a_target_that_must_be_recorded_is_refused_where_that_cannot_be_and_others_are
     assert_eq!(session["bytes_out"], 0);
     let history = gateway.history(&id).concat();
     assert!(history.contains("must be recorded, and its recording cannot be written"), "{history}");
-    assert_eq!(gateway.asks("GET", "/readyz", None).status, 503);
+    eventually(Duration::from_secs(5), || (gateway.asks("GET", "/readyz", None).status == 503).then_some(()));
     let (page, free) = gateway.page("free");
     page.runs("echo all-is-well", "all-is-well");
     let metrics = gateway.asks("GET", "/metrics", None).text();
