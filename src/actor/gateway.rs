@@ -45,6 +45,8 @@ mod neighbours;
 mod overlay;
 /// The phases of a gateway's life, from its start to its shutdown.
 mod phase;
+/// Whether the registry answers.
+mod pulse;
 /// The questions to the recorder.
 mod recordings;
 /// The gateway's dependencies, and the start of its actors.
@@ -59,6 +61,7 @@ pub use start::{FatalExit, GatewayDeps};
 pub use trial::{Failure, Found};
 
 use elsewhere::Elsewhere;
+use pulse::Pulse;
 
 /// A handle to the actors: cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -71,6 +74,7 @@ pub struct Gateway {
     pub(super) reconciler: Mailbox<ReconcilerMessage>,
     seen: watch::Receiver<Arc<Snapshot>>,
     elsewhere: Elsewhere,
+    pulse: Pulse,
     deliveries: WebhookDeliveries,
 }
 

@@ -78,9 +78,9 @@ async fn an_open_is_acknowledged_only_once_it_is_durable() {
 async fn a_journal_that_hangs_is_called_slow_before_it_answers() {
     let house = House::new().await;
     let hanging = house.records.renewals.acquire().await.unwrap();
-    eventually(async || house.gateway.readiness().reasons == ["journal slow"]).await;
+    eventually(async || house.gateway.readiness().await.reasons == ["journal slow"]).await;
     drop(hanging);
-    eventually(async || house.gateway.readiness().reasons.is_empty()).await;
+    eventually(async || house.gateway.readiness().await.reasons.is_empty()).await;
 }
 
 #[actix_rt::test]
@@ -214,7 +214,7 @@ async fn an_open_whose_record_failed_is_refused_and_leaves_no_ghost() {
     })
     .await;
     // The record is there before the registry hears so, and until then it admits nobody.
-    eventually(async || house.gateway.readiness().reasons.is_empty()).await;
+    eventually(async || house.gateway.readiness().await.reasons.is_empty()).await;
     house.open().await;
 }
 
@@ -223,12 +223,12 @@ async fn while_the_journal_fails_an_open_is_refused_before_it_leaves_a_trace() {
     let house = House::new().await;
     house.records.failures.store(1_000, Ordering::Relaxed);
     assert!(house.gateway.open(request()).await.is_err());
-    eventually(async || !house.gateway.readiness().reasons.is_empty()).await;
+    eventually(async || !house.gateway.readiness().await.reasons.is_empty()).await;
     for _ in 0..5 {
         assert!(matches!(house.gateway.open(request()).await, Err(GatewayError::Store)));
     }
     house.records.failures.store(0, Ordering::Relaxed);
-    eventually(async || house.gateway.readiness().reasons.is_empty()).await;
+    eventually(async || house.gateway.readiness().await.reasons.is_empty()).await;
     house.open().await;
     let page = house.records.store.list(ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
     assert_eq!(page.records.len(), 2, "the first, which may have been written, and the last: {:?}", page.records);
@@ -351,7 +351,7 @@ async fn a_shutdown_refuses_opens_and_closes_what_nobody_runs_yet() {
     house.gateway.shut_down().await.unwrap();
     assert_eq!(house.find(id).await.end_reason, Some(EndReason::Shutdown));
     assert!(house.gateway.open(request()).await.is_err());
-    assert_eq!(house.gateway.readiness().reasons, ["draining"]);
+    assert_eq!(house.gateway.readiness().await.reasons, ["draining"]);
 }
 
 #[actix_rt::test]

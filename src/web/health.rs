@@ -12,7 +12,7 @@ pub async fn alive() -> impl Responder {
 
 /// Answers whether new sessions can be opened; 503 with the reasons if not.
 pub async fn ready(state: web::Data<State>) -> impl Responder {
-    let reasons = state.gateway.readiness().reasons;
+    let reasons = state.gateway.readiness().await.reasons;
     let mut response = if reasons.is_empty() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     response.json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))
 }

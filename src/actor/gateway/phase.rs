@@ -79,11 +79,15 @@ impl Gateway {
         self.ask(RegistryMessage::Count).await
     }
 
-    /// Whether the gateway is ready to open sessions.
-    pub fn readiness(&self) -> Readiness {
-        let reasons = match *self.phase.borrow() {
+    /// Whether the gateway is ready to open sessions; takes as long as the registry's answer, a second at most.
+    pub async fn readiness(&self) -> Readiness {
+        let phase = *self.phase.borrow();
+        let reasons = match phase {
             Phase::Starting => vec!["starting"],
-            Phase::Ready => [self.shared.open_blockers.reasons(), self.unrecorded()].concat(),
+            Phase::Ready => {
+                let unanswered = self.unanswered().await;
+                [self.shared.open_blockers.reasons(), self.unrecorded(), unanswered].concat()
+            }
             Phase::Draining | Phase::ShuttingDown | Phase::ShutDown | Phase::Over => vec!["draining"],
         };
         Readiness { reasons }

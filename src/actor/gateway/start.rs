@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix::{AsyncContext, Context};
 use tokio::sync::watch;
 
-use super::{Gateway, Phase, elsewhere::Elsewhere};
+use super::{Gateway, Phase, elsewhere::Elsewhere, pulse::Pulse};
 use crate::{
     actor::{
         SessionDeps, Settings, activity_queue,
@@ -109,7 +109,7 @@ impl Gateway {
             supervise(spec, Context::new(), actor);
         }
         let deps = SessionDeps { settings, connector, registry, supervisor, observations, activity, audit };
-        let ((phase, _), elsewhere) = (watch::channel(Phase::Starting), Elsewhere::default());
-        Self { deps, stores, people, shared, phase, reconciler: sweeps, seen, elsewhere, deliveries }
+        let ((phase, _), elsewhere, pulse) = (watch::channel(Phase::Starting), Elsewhere::default(), Pulse::default());
+        Self { deps, stores, people, shared, phase, reconciler: sweeps, seen, elsewhere, pulse, deliveries }
     }
 }

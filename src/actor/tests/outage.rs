@@ -81,7 +81,7 @@ async fn an_outage_of_the_records_refuses_nobody_and_ends_by_itself() {
     assert_eq!(listing.degraded, ["records"]);
     let ended = house.find(before).await;
     assert_eq!(ended.status, Status::Closed);
-    assert_eq!(house.gateway.readiness().reasons, [""; 0]);
+    assert_eq!(house.gateway.readiness().await.reasons, [""; 0]);
     let stores = house.gateway.stores().await.unwrap();
     assert_eq!(
         stores.iter().map(|store| (store.store, store.up)).collect::<Vec<_>>(),

@@ -196,7 +196,7 @@ async fn records_that_deny_access_end_nobody() {
         })
         .await;
     assert_eq!(house.find(id).await.status, Status::Active);
-    assert!(house.gateway.readiness().reasons.is_empty() && !house.fatal_exit.load(Ordering::Relaxed));
+    assert!(house.gateway.readiness().await.reasons.is_empty() && !house.fatal_exit.load(Ordering::Relaxed));
     remote.denies.store(false, Ordering::Relaxed);
     house.eventually(async || house.gateway.stores().await.unwrap().iter().all(|store| store.up)).await;
     assert_eq!(house.find(id).await.status, Status::Active);
@@ -222,7 +222,7 @@ async fn a_gateway_that_was_fenced_ends_what_it_serves_and_gives_up() {
     assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::Fenced, .. })), "{last:?}");
     house.eventually(async || house.fatal_exit.load(Ordering::Relaxed)).await;
     house.eventually(async || remote.get(id).await.unwrap().is_some_and(|record| record.is_closed())).await;
-    assert_eq!(house.gateway.readiness().reasons, ["lease lost"]);
+    assert_eq!(house.gateway.readiness().await.reasons, ["lease lost"]);
 }
 
 #[actix_rt::test]
@@ -339,7 +339,7 @@ fn nobody_is_let_in_from_the_moment_the_right_to_serve_is_over() {
             house.open().await;
             world.suspend(Duration::from_hours(25));
             // The registry has not checked its right yet.
-            assert_eq!(house.gateway.readiness().reasons, [""; 0]);
+            assert_eq!(house.gateway.readiness().await.reasons, [""; 0]);
             let refused = house.gateway.open(request()).await;
             assert!(matches!(refused, Err(GatewayError::Store)), "{refused:?}");
         });
