@@ -222,19 +222,25 @@ pub(super) async fn forward(wire: Rc<Wire>, viewer: Rc<Viewer>, frames: mpsc::Se
     tokio::select! {
         biased;
         () = send(&wire, &viewer, &frames, stuck) => {}
-        () = goodbye_overdue(&viewer) => viewer.closer.close(),
+        () = goodbye_overdue(&wire, &viewer) => viewer.closer.close(),
     }
 }
 
-/// Resolves if a browser that should finish acknowledges nothing for [`FAREWELL_TIMEOUT`].
-async fn goodbye_overdue(viewer: &Viewer) {
+/// Resolves if a browser that should finish acknowledges nothing for [`FAREWELL_TIMEOUT`]; what this thread missed of
+/// it does not count.
+async fn goodbye_overdue(wire: &Wire, viewer: &Viewer) {
     viewer.finishing().await;
+    let detector = StallDetector::current(&wire.observations);
+    let (mut since, mut acked, mut stalled) = (clock::instant(), viewer.acked(), detector.stalled());
     loop {
-        let acked = viewer.acked();
-        tokio::time::sleep(FAREWELL_TIMEOUT).await;
-        if viewer.acked() == acked {
+        tokio::time::sleep_until((since + FAREWELL_TIMEOUT).into()).await;
+        let (seen, now) = (viewer.acked(), detector.stalled());
+        if (seen, now) == (acked, stalled) {
             return;
         }
+        // An acknowledgement that came during a stall may still wait in the socket.
+        since = if seen == acked { since + now.put_off_since(stalled, CATCH_UP) } else { clock::instant() };
+        (acked, stalled) = (seen, now);
     }
 }
 
@@ -308,5 +314,68 @@ async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stu
             None if chunk == Chunk::Detached => return,
             None => viewer.woken().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{LocalSet, yield_now};
+
+    use super::*;
+    use crate::{
+        actor::{activity_queue::activity_queue, clock::Beat, observe::Observations, tests::house::House},
+        core::{
+            control::{Control, TakeOver},
+            record::{SessionId, UtcMicros},
+            stream::Limits,
+        },
+    };
+
+    /// Says goodbye to a browser. Returns whether that is overdue before `meanwhile` is over.
+    async fn is_overdue_during(meanwhile: impl AsyncFnOnce(Rc<Viewer>)) -> bool {
+        let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), activity_queue().0);
+        let limits = Limits { window: 1 << 10, replay: 1 << 16, screens: false };
+        let control = Control::new(TakeOver::Force, "ada");
+        let wire = Wire::new(limits, control, beat.into(), Observations::default());
+        let (viewer, _ends, _frames) = wire.attach(House::page()).unwrap();
+        viewer.finish(ToSocket::Superseded);
+        let said = async {
+            tokio::select! {
+                () = goodbye_overdue(&wire, &viewer) => true,
+                () = meanwhile(viewer.clone()) => false,
+            }
+        };
+        LocalSet::new().run_until(said).await
+    }
+
+    async fn pass(seconds: u64) {
+        tokio::time::timeout(Duration::from_secs(seconds), std::future::pending::<()>()).await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_is_not_overdue_for_what_this_thread_did_not_read_while_it_was_stopped() {
+        for (is_stopped, seconds, expected) in
+            [(false, 11, false), (false, 13, true), (true, 10, false), (true, 30, true)]
+        {
+            let overdue = is_overdue_during(async |_| {
+                yield_now().await;
+                if is_stopped {
+                    tokio::time::advance(Duration::from_secs(600)).await;
+                }
+                pass(seconds).await;
+            });
+            assert_eq!(overdue.await, expected, "{seconds} s, stopped before: {is_stopped}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_browser_that_still_reads_is_not_overdue() {
+        let overdue = is_overdue_during(async |viewer| {
+            for acked in 1..10 {
+                viewer.side.ack(acked);
+                pass(10).await;
+            }
+        });
+        assert!(!overdue.await);
     }
 }
