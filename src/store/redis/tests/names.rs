@@ -38,6 +38,19 @@ pub async fn others_lose_their_names(url: &str) {
 }
 
 #[test]
+fn a_silent_node_that_has_sessions_is_in_the_lists_at_every_moment() {
+    let Some(server) = one_server() else { return };
+    block_on(async {
+        let (view, open) = (view(&server.url(), 1), record(1, 1, 1, Status::Active));
+        view.apply(vec![open.clone()]).await.unwrap();
+        // A name that is removed would stay away now.
+        server.ask(&["ACL SETUSER default -sadd"]);
+        assert_eq!(view.leases().await.unwrap(), []);
+        assert_eq!(listed(&view).await, [open]);
+    });
+}
+
+#[test]
 fn a_node_that_comes_while_its_name_is_removed_keeps_it() {
     let Some(server) = one_server() else { return };
     block_on(async {
