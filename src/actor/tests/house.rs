@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture, pending};
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use tokio::sync::mpsc;
 
 use super::gated::{Counted, Gated};
@@ -47,6 +48,9 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// The terminal's size in the browsers of [`House::attach`]; [`request`] asks for another.
 pub const BROWSER: Size = Size { cols: 132, rows: 50 };
+
+/// The file of the records that are another store than the journal.
+const RECORDS: &str = "remote.db";
 
 /// Maximum sessions that wait in memory for the records: few, so that tests exceed it.
 const FEW: usize = 100;
@@ -146,7 +150,7 @@ pub struct House {
     pub remote: Option<Arc<Gated>>,
     pub live: Arc<Counted>,
     pub fatal_exit: Arc<AtomicBool>,
-    _folders: (tempfile::TempDir, Option<tempfile::TempDir>),
+    folders: (tempfile::TempDir, Option<tempfile::TempDir>),
 }
 
 impl House {
@@ -247,7 +251,7 @@ impl House {
             on_fatal_exit: Arc::new(move |_| exited.store(true, Ordering::Relaxed)),
         });
         gateway.recover().await.unwrap();
-        Self { gateway, targets, records, remote, live, fatal_exit, _folders: (folder, remote_folder) }
+        Self { gateway, targets, records, remote, live, fatal_exit, folders: (folder, remote_folder) }
     }
 
     pub async fn open(&self) -> SessionId {
@@ -285,6 +289,14 @@ impl House {
         self.gateway.find(id).await.unwrap().unwrap()
     }
 
+    /// Changes rows of the records behind the store's back.
+    pub async fn alters_records(&self, sql: &'static str) {
+        let folder = self.folders.1.as_ref().unwrap();
+        let options = SqliteConnectOptions::new().filename(folder.path().join(RECORDS));
+        let changed = sqlx::query(sql).execute(&mut options.connect().await.unwrap()).await.unwrap();
+        assert_eq!(changed.rows_affected(), 1, "{sql}");
+    }
+
     pub async fn restarts(&self, actor: &str) -> u64 {
         let report = self.gateway.actors().await.unwrap();
         report.kinds.iter().find(|kind| kind.actor == actor).map_or(0, |kind| kind.restarts)
@@ -303,7 +315,7 @@ impl House {
 /// Returns empty records.
 pub async fn remote() -> (Arc<Gated>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&folder.path().join("remote.db")).await.unwrap();
+    let store = SqliteStore::open(&folder.path().join(RECORDS)).await.unwrap();
     (Gated::new(store), folder)
 }
 

@@ -330,6 +330,39 @@ async fn an_end_that_a_fenced_node_saw_is_its_end_in_the_records_too() {
     assert_eq!(ended(&house, EndReason::NodeLost), 0);
 }
 
+/// I8: an earlier start of this node told the live view, and its journal was lost with what it had.
+#[actix_rt::test]
+async fn an_end_that_an_earlier_start_saw_and_only_the_live_view_has_is_its_end_everywhere() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let served = house.find(id).await;
+    let left = stray(&served, Epoch(served.epoch.0 - 1), 4);
+    let (exited, noticed) = (UtcMicros(left.start_time.0 + 500_000), UtcMicros(left.start_time.0 + 600_000));
+    let mut end =
+        Record { version: left.version + 1, exit_status: Some(0), last_seen_at: Some(exited), ..left.clone() };
+    end.close(EndReason::Exited, exited, noticed);
+    house.live.apply(vec![end.clone()]).await.unwrap();
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    // No store takes what is open of an earlier start, as a restored one may have it.
+    let restored = Record { node: NodeId("elsewhere".into()), ..left };
+    remote.apply(vec![Write { record: restored, transitions: vec![] }]).await.unwrap();
+    house.alters_records("UPDATE session_records SET node_id = 'node-test' WHERE node_id = 'elsewhere'").await;
+    house
+        .eventually(async || {
+            house.gateway.sweep(false).await.unwrap();
+            remote.get(end.id).await.unwrap().is_some_and(|record| record.is_closed())
+        })
+        .await;
+    for store in [&remote, &house.records.store] {
+        let record = store.get(end.id).await.unwrap().unwrap();
+        assert_eq!(Record { durable: end.durable, ..record }, end);
+        let history = store.history(end.id).await.unwrap();
+        assert_eq!(history, [end.transition(noticed, history[0].detail.clone())]);
+    }
+    house.eventually(async || ended(&house, EndReason::Exited) == 1).await;
+    assert_eq!(ended(&house, EndReason::NodeLost), 0);
+}
+
 #[test]
 fn nobody_is_let_in_from_the_moment_the_right_to_serve_is_over() {
     let world = World::new(UtcMicros(1_750_000_000_000_000), 1);
