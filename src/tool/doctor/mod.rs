@@ -238,3 +238,19 @@ fn report(mut findings: Vec<Finding>, found: Option<&Comparison>, running: bool,
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tool::tests::context;
+
+    #[tokio::test]
+    async fn a_doctor_waits_for_a_command_that_holds_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = context(dir.path(), || Duration::ZERO);
+        let command = data_dir::try_lock(dir.path()).unwrap().unwrap();
+        // The first look finds it held.
+        let (report, ()) = tokio::join!(run(&ctx, &Doctor { repair: true }), async move { drop(command) });
+        assert_eq!(report.unwrap().json["running"], false);
+    }
+}
