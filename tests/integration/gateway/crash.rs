@@ -4,12 +4,17 @@ use std::{
     collections::BTreeMap,
     fs,
     net::TcpListener,
-    os::unix::process::ExitStatusExt,
+    os::unix::{net::UnixStream, process::ExitStatusExt},
+    process::Command,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
+use rustix::{
+    fs::{Mode, OFlags},
+    process::Signal,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -17,6 +22,7 @@ use crate::support::{
     eventually,
     gateway::{Gateway, Home},
     playground::Playground,
+    terminal::PATIENCE,
 };
 
 fn by_id(sessions: Vec<Value>) -> BTreeMap<String, Value> {
@@ -25,6 +31,38 @@ fn by_id(sessions: Vec<Value>) -> BTreeMap<String, Value> {
         sessions.into_iter().map(|session| (session["id"].as_str().unwrap().to_owned(), session)).collect();
     assert_eq!(by_id.len(), count, "one row per session");
     by_id
+}
+
+#[test]
+fn a_gateway_hears_commands_while_it_still_closes_what_was_left_open() {
+    let playground = Playground::start();
+    let home = Arc::new(Home::with(&playground).recorded("playground", "required"));
+    let gateway = home.start();
+    let (_page, id) = gateway.page("playground");
+    gateway.dies();
+    // Who seals its recording waits at a pipe, until somebody opens it to write.
+    let mut folder = home.data_dir().join("recordings");
+    for _year_and_month in 0..2 {
+        folder = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    }
+    fs::remove_file(folder.join(format!("{id}.cast"))).unwrap();
+    let pipe = folder.join(format!("{id}.cast.zst"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+
+    let (control, begun) = (home.data_dir().join("control"), Instant::now());
+    thread::scope(|scope| {
+        let next = scope.spawn(|| home.start());
+        let mut hears = false;
+        while !hears && !next.is_finished() && begun.elapsed() < PATIENCE / 2 {
+            hears = UnixStream::connect(&control).is_ok();
+            thread::yield_now();
+        }
+        let recovers = !next.is_finished();
+        let writes = OFlags::WRONLY | OFlags::NONBLOCK;
+        drop(eventually(PATIENCE, || rustix::fs::open(&pipe, writes, Mode::empty()).ok()));
+        assert!(next.join().unwrap().says(&id, "closed/node_lost").is_some());
+        assert!(hears && recovers, "it hears: {hears}, it still recovered: {recovers}");
+    });
 }
 
 #[test]
