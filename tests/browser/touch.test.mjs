@@ -1,4 +1,5 @@
-// Tests a terminal under fingers: the keys that a phone's keyboard lacks, and that a swipe scrolls.
+// Tests a terminal under fingers: the keys that a phone's keyboard lacks, that a swipe scrolls, and that a long press
+// selects.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Desk } from "./support/desk.mjs";
@@ -47,6 +48,21 @@ class Finger {
     await this.#touch("touchEnd");
   }
 
+  /** Holds the finger on a place until something is selected there; then draws it to the other places. */
+  async hold(place, ...ways) {
+    await this.#touch("touchStart", place);
+    await this.#page.locator(".selecting").waitFor();
+    for (const way of ways) await this.#touch("touchMove", way);
+    await this.#touch("touchEnd");
+  }
+
+  /** Draws the finger from one place to another. */
+  async draw(from, to) {
+    await this.#touch("touchStart", from);
+    for (const part of [0.5, 1]) await this.#touch("touchMove", { x: from.x + (to.x - from.x) * part, y: from.y + (to.y - from.y) * part });
+    await this.#touch("touchEnd");
+  }
+
   /** Composes a word as a soft keyboard does that completes words: nothing of it counts as typed yet. */
   async compose(text) {
     await this.#session.send("Input.imeSetComposition", { text, selectionStart: text.length, selectionEnd: text.length });
@@ -74,6 +90,31 @@ function listen(desk) {
   const sent = { text: "" };
   desk.page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => (sent.text += Buffer.from(payload).toString("latin1"))));
   return sent;
+}
+
+/** Returns where the middle of a text is that stands last in a terminal's rows in sight. */
+const placeOf = (desk, text, place = "terminal") =>
+  desk.page.locator(`[data-testid=${place}] .xterm-rows`).evaluate((rows, text) => {
+    const walk = document.createTreeWalker(rows, NodeFilter.SHOW_TEXT);
+    let found = null;
+    while (walk.nextNode()) {
+      const at = walk.currentNode.data.lastIndexOf(text);
+      if (at < 0) continue;
+      found = document.createRange();
+      found.setStart(walk.currentNode, at);
+      found.setEnd(walk.currentNode, at + text.length);
+    }
+    if (found === null) throw new Error(`no ${text} in sight`);
+    const { x, y, width, height } = found.getBoundingClientRect();
+    return { x: x + width / 2, y: y + height / 2 };
+  }, text);
+
+/** Copies what a finger selected, by its button, and returns it. */
+async function copied(desk, finger) {
+  await desk.page.evaluate(() => navigator.clipboard.writeText(""));
+  await finger.tap(desk.at("selection-copy"));
+  await desk.at("selection-copy").getByText("Copied").waitFor();
+  return desk.page.evaluate(() => navigator.clipboard.readText());
 }
 
 /** Adds ada, who watches this session in a browser of her own. */
@@ -259,6 +300,73 @@ promise("a phone that watches a wide screen pans it to the side by swipes, and s
   assert.match(await inSight({ page: ada }), /^end\s/m);
   // First to the edge of the place, then beyond.
   await until("earlier lines in sight", async () => (await finger.swipe(place, 10, 150), !/^end\s/m.test(await inSight({ page: ada }))));
+});
+
+promise("a long press selects a word, a finger takes it further, and what is selected is copied", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  await desk.page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  const finger = await Finger.on(desk);
+  const id = await desk.openPlayground();
+  await desk.ask("flood 10KB", /again\.\n/);
+  await desk.ask("echo first /var/log last", /^first \/var\/log last$/m);
+  const at = (text) => placeOf(desk, text);
+  const rows = () => desk.page.locator("[data-testid=terminal] .xterm-rows > div").allInnerTexts();
+  const before = await rows();
+  await finger.hold(await at("/var"));
+  assert.equal(await copied(desk, finger), "/var/log");
+  await finger.picture("selection");
+  await desk.isAccessible();
+  for (const button of await desk.at("selection").getByRole("button").all()) {
+    const { x, width, height } = await button.boundingBox();
+    assert.ok(x >= 0 && x + width <= PHONE.width && width >= TARGET && height >= TARGET, `${await button.innerText()}: ${width}×${height} at ${x}`);
+  }
+  // Drawn on from anywhere, it goes from the word to where the finger is, either way, and over rows.
+  await finger.draw(await at("first"), await at("last"));
+  assert.equal(await copied(desk, finger), "/var/log la");
+  const prompt = await at("$");
+  await finger.draw({ ...prompt, y: prompt.y - 200 }, prompt);
+  assert.match(await copied(desk, finger), /^\/var\/log last\n.*\$$/);
+  await finger.draw(prompt, await at("first"));
+  assert.equal(await copied(desk, finger), "rst /var/log");
+  assert.deepEqual(await rows(), before, "nothing scrolled");
+  await finger.tap(desk.at("selection-all"));
+  assert.match(await copied(desk, finger), /^Pulsegate playground\n[^]*\n0{9}/);
+  // The focus, and with it the keyboard, stays where it was.
+  assert.match((await desk.focus()).tag, /xterm-helper-textarea/);
+  await finger.tap(desk.at("selection-done"));
+  await desk.at("selection").waitFor({ state: "detached" });
+  await finger.swipe(desk.at("terminal"), 0, 100);
+  await until("the lines to be scrolled", async () => (await rows())[0] !== before[0]);
+  await finger.swipe(desk.at("terminal"), 0, -200);
+  await until("them back", async () => (await rows())[0] === before[0]);
+
+  await finger.hold(await at("first"), await at("/var"));
+  await finger.tap(desk.at("terminal"));
+  await desk.at("selection").waitFor({ state: "detached" });
+  await desk.page.evaluate(() => navigator.clipboard.writeText("echo pasted"));
+  await finger.hold(await at("first"));
+  await finger.tap(desk.at("selection-paste"));
+  await desk.at("selection").waitFor({ state: "detached" });
+  await desk.page.keyboard.press("Enter");
+  await desk.reads(/^pasted$/m);
+
+  // Who only watches copies too, and a replay is copied from.
+  const ada = await watches(lab, gateway, id);
+  await ada.page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  const hers = await Finger.on(ada);
+  await ada.reads(/^pasted$/m);
+  await hers.hold(await placeOf(ada, "pasted"));
+  assert.equal(await copied(ada, hers), "pasted");
+  assert.equal(await ada.at("selection-paste").count(), 0);
+  await desk.type("exit");
+  await desk.ending();
+  await desk.page.goto(`${gateway.origin}/#/r/${id}`);
+  await desk.page.locator("[data-testid=replay][data-sealed=true]").waitFor();
+  await until("the end of the replay", async () => (await desk.at("replay-seek").fill("99999"), /\$ exit$/m.test(await desk.screen())));
+  await finger.hold(await placeOf(desk, "pasted", "replay-film"));
+  assert.equal(await copied(desk, finger), "pasted");
+  assert.equal(await desk.at("selection-paste").count(), 0);
 });
 
 promise("a screen reader reads terminals once that is turned on, in every page and for good", async (lab) => {

@@ -7,10 +7,12 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal, type IDisposable } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import { textOf } from "./buffer";
+import { copySelection } from "./copy";
 import { letterOf } from "./keys";
 import { FONT_PIXELS, fitLetters } from "./letters";
 import { Pan } from "./pan";
 import { asksFirst, linesOf, plainPaste } from "./paste";
+import { TouchSelection } from "./selection.svelte";
 import { scrollBySwipes } from "./swipe";
 import { plainTitle } from "./text";
 import { DARK, DARK_SEARCH, FONT, LIGHT, LIGHT_SEARCH } from "./theme";
@@ -64,6 +66,7 @@ function hasFastWebgl(): boolean {
 export class Screen {
   readonly terminal: Terminal;
   readonly search = new SearchAddon();
+  readonly selection: TouchSelection;
   /** Resolves when the grid has the size it will keep: the renderers differ in the width of a cell. */
   readonly ready: Promise<void>;
   /** Whether several lines are pasted without asking. */
@@ -104,7 +107,8 @@ export class Screen {
     this.#guard();
     this.#wire();
     this.terminal.open(host);
-    this.#undo.push(scrollBySwipes(host, this.terminal));
+    this.selection = new TouchSelection(host, this.terminal);
+    this.#undo.push(() => this.selection.dispose(), scrollBySwipes(host, this.terminal));
     const hint = `${LEAVE_KEY} moves the focus out of the terminal. Under Account you can have it read aloud.`;
     this.terminal.textarea?.setAttribute("aria-description", hint);
     const observer = new ResizeObserver(() => this.fit());
@@ -262,7 +266,7 @@ export class Screen {
       case "C":
         if (isMac && !this.terminal.hasSelection()) return true;
         event.preventDefault();
-        this.#copy();
+        void copySelection(this.terminal);
         return false;
       case "V":
         // The browser turns this key into a paste event.
@@ -272,19 +276,15 @@ export class Screen {
     }
   }
 
-  #copy(): void {
-    if (!this.terminal.hasSelection()) return;
-    const text = this.terminal.getSelection();
-    const command = () => void document.execCommand("copy");
-    // Without TLS there is no clipboard API; xterm.js serves the copy command from its selection.
-    if (navigator.clipboard === undefined) command();
-    else navigator.clipboard.writeText(text).catch(command);
-  }
-
   #pasted(event: ClipboardEvent): void {
     event.preventDefault();
     event.stopPropagation();
-    const text = plainPaste(event.clipboardData?.getData("text/plain") ?? "");
+    this.paste(event.clipboardData?.getData("text/plain") ?? "");
+  }
+
+  /** Pastes a text from the clipboard, if need be once the user has confirmed it. */
+  paste(pasted: string): void {
+    const text = plainPaste(pasted);
     // Where input is off there is nothing to confirm.
     if (text === "" || this.terminal.options.disableStdin === true) return;
     const paste = () => this.terminal.paste(text);

@@ -8,6 +8,7 @@ import "@xterm/xterm/css/xterm.css";
 import { textOf } from "./buffer";
 import { FONT_PIXELS, fitLetters } from "./letters";
 import type { Stage } from "./player";
+import { TouchSelection } from "./selection.svelte";
 import { scrollBySwipes } from "./swipe";
 import { DARK, FONT, LIGHT } from "./theme";
 
@@ -17,6 +18,8 @@ const SCROLLBACK_LINES = 1_000;
 /** A terminal without input; without a host it is not displayed either. */
 export class XtermStage implements Stage {
   readonly terminal: Terminal;
+  /** `null` without a host. */
+  readonly selection: TouchSelection | null = null;
   #serialize = new SerializeAddon();
   #fit = new FitAddon();
   #host: HTMLElement | undefined;
@@ -42,6 +45,7 @@ export class XtermStage implements Stage {
     if (host === undefined) return;
     this.terminal.loadAddon(this.#fit);
     this.terminal.open(host);
+    this.selection = new TouchSelection(host, this.terminal);
     this.#unswipe = scrollBySwipes(host, this.terminal);
     this.#observer.observe(host);
   }
@@ -85,6 +89,7 @@ export class XtermStage implements Stage {
   dispose(): void {
     this.#observer.disconnect();
     this.#unswipe();
+    this.selection?.dispose();
     this.terminal.dispose();
   }
 }

@@ -3,7 +3,7 @@
 import type { Terminal } from "@xterm/xterm";
 
 /** How far a finger that only taps may move, in pixels. */
-const SLOP_PIXELS = 8;
+export const SLOP_PIXELS = 8;
 
 /** Lines by which most programs scroll for one notch of a wheel. */
 const NOTCH_LINES = 3;
