@@ -1,6 +1,6 @@
 // Tests the replay: the film as it was recorded, found by its text, and after every jump the same screen as after playing.
-import { describe, expect, it } from "vitest";
-import { Film } from "./cast";
+import { describe, expect, it, vi } from "vitest";
+import { Film, type CastEvent } from "./cast";
 import { Player, type Stage } from "./player";
 
 const HEADER = '{"version":2,"width":80,"height":24,"timestamp":1,"title":"ada on web-1"}\n';
@@ -10,6 +10,13 @@ function film(lines: string, piece = Infinity): Film {
   const [made, bytes] = [new Film(), new TextEncoder().encode(HEADER + lines)];
   for (let at = 0; at < bytes.length; at += piece) made.feed(bytes.subarray(at, at + piece));
   return made;
+}
+
+/** Returns every event of a film. */
+async function all(film: Film): Promise<CastEvent[]> {
+  const events: CastEvent[] = [];
+  while (events.length < film.count) events.push(...(await film.read(events.length, film.count)));
+  return events;
 }
 
 const event = (at: number, code: string, text: string) => `${JSON.stringify([at, code, text])}\n`;
@@ -43,9 +50,10 @@ describe("a film", () => {
     expect(film(unseen).opening).toBe(0);
   });
 
-  it("is the same in pieces of any size, also within a character", () => {
+  it("is the same in pieces of any size, also within a character", async () => {
     for (const piece of [1, 2, 3, 7, Infinity]) {
-      const { events, sealed, title, duration } = film(lines, piece);
+      const made = film(lines, piece);
+      const [events, { sealed, title, duration }] = [await all(made), made];
       expect([events.map(({ code }) => code).join(""), events[0]?.text, sealed, title, duration]).toEqual([
         "or",
         "grüße \x1b[1m€\x1b[m",
@@ -56,27 +64,41 @@ describe("a film", () => {
     }
   });
 
-  it("waits for a line that is not whole", () => {
+  it("waits for a line that is not whole", async () => {
     const torn = film(event(1, "o", "a") + '[2,"o","b');
-    expect([torn.events.length, torn.sealed]).toEqual([1, false]);
+    expect([torn.count, torn.sealed]).toEqual([1, false]);
     torn.feed(new TextEncoder().encode('c"]\n'));
-    expect(torn.events[1]?.text).toBe("bc");
+    expect((await all(torn))[1]?.text).toBe("bc");
   });
 
-  it("finds a text that was typed key by key, under colours, in letters of either case", () => {
+  it("finds a text that was typed key by key, under colours, in letters of either case", async () => {
     const keys = [..."make Test"].map((key, at) => event(at, "o", key)).join("");
     const made = film(keys + event(20, "o", "\r\n\x1b[31mer\x1b[0mror: no rule\r\n"));
-    expect(made.search("make test")).toEqual([{ at: 8, line: "make Test" }]);
-    expect(made.search("ERROR")).toEqual([{ at: 20, line: "error: no rule" }]);
-    expect(made.search("31m")).toEqual([]);
-    expect(made.search("")).toEqual([]);
+    expect(await made.search("make test")).toEqual([{ at: 8, line: "make Test" }]);
+    expect(await made.search("ERROR")).toEqual([{ at: 20, line: "error: no rule" }]);
+    expect(await made.search("31m")).toEqual([]);
+    expect(await made.search("")).toEqual([]);
+  });
+
+  it("keeps most of a long recording in blobs, and reads it from there", async () => {
+    const text = (at: number) => `${at}:é${"x".repeat(10_000)}\n`;
+    const made = film(Array.from({ length: 1_000 }, (_, at) => event(at, "o", text(at))).join(""), 60_000);
+    const kept = vi.spyOn(Blob.prototype, "text");
+    expect((await all(made)).map(({ text }) => text).join("") === Array.from({ length: 1_000 }, (_, at) => text(at)).join("")).toBe(true);
+    expect(kept).toHaveBeenCalledTimes(9);
+    expect(await made.read(3, 5)).toEqual([3, 4].map((at) => ({ at, code: "o", text: text(at) })));
+    expect((await made.search("777:é")).map(({ at }) => at)).toEqual([777]);
+    expect([made.timeOf(500), made.timeOf(1_000)]).toEqual([500, undefined]);
+    kept.mockRestore();
   });
 });
 
 describe("a player", () => {
   const long = Array.from({ length: 400 }, (_, at) => event(at, "o", `${at}:${"x".repeat(20_000)}\n`)).join("");
-  const made = film(long + event(400, "r", "132x50") + event(401, "o", "end"));
-  const shown = (at: number) => made.events.slice(0, made.countAt(at)).map(({ code, text }) => (code === "o" ? text : "")).join("");
+  const lines = long + event(400, "r", "132x50") + event(401, "o", "end");
+  const made = film(lines);
+  const events = lines.trimEnd().split("\n").map((line) => JSON.parse(line) as [number, string, string]);
+  const shown = (at: number) => events.map(([when, code, text]) => (when <= at && code === "o" ? text : "")).join("");
 
   it("shows the same after any jumps as after playing, by keyframes", async () => {
     const paper = new Paper();
@@ -118,8 +140,7 @@ describe("a player", () => {
     player.advance(100);
     void player.jump(3);
     player.advance(1);
-    for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
-    expect(paper.text === shown(player.at)).toBe(true);
+    await vi.waitFor(() => expect(paper.text === shown(player.at)).toBe(true));
   });
 
   it("plays at its speed and skips what is idle", async () => {

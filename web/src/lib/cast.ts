@@ -1,5 +1,6 @@
 // Owns a recording as the page knows it: an asciicast v2 that is parsed piece by piece as it arrives, and searched.
-// Knows neither network nor screen.
+// Of what is long past it keeps the lines in blobs, which the browser puts on the disk if they are many. Knows neither
+// network nor screen.
 
 /** One event; `at` in seconds from the beginning. */
 export interface CastEvent {
@@ -25,6 +26,19 @@ const SEALED = "end ";
 /** Most hits returned; more are of no use to a reader. */
 const HITS = 200;
 
+/** Characters of lines that are kept together: what is read again within a few milliseconds. */
+const REEL_CHARS = 1024 * 1024;
+
+/** Reels that stay parsed: those where it is played, indexed and searched. */
+const PARSED_REELS = 3;
+
+/** Events that follow each other, as lines of the file. */
+interface Reel {
+  /** Count of the events before. */
+  first: number;
+  lines: Blob;
+}
+
 /** A recording, as far as it has arrived. */
 export class Film {
   cols = 80;
@@ -32,24 +46,48 @@ export class Film {
   title = "";
   /** Start of the recording, in milliseconds since 1970; 0 if its header gives none. */
   begins = 0;
-  readonly events: CastEvent[] = [];
   /** Whether the recording is sealed, so that nothing will follow. */
   sealed = false;
   /** Bytes received so far. */
   bytes = 0;
+  /** Time of the first event that shows something; 0 without one. */
+  opening = 0;
+  #opened = false;
+  /** The time of each event. */
+  #times: number[] = [];
+  #reels: Reel[] = [];
+  /** The reels that were read last, the newest last. */
+  #parsed = new Map<Reel, Promise<CastEvent[]>>();
+  /** The events after the last reel, with their lines. */
+  #open: CastEvent[] = [];
+  #lines: string[] = [];
+  #chars = 0;
   #decoder = new TextDecoder();
   #rest = "";
   #headed = false;
 
   /** Time of the last event, in seconds from the beginning; 0 without events. */
   get duration(): number {
-    return this.events.at(-1)?.at ?? 0;
+    return this.#times.at(-1) ?? 0;
   }
 
-  /** Time of the first event that shows something; 0 without one. */
-  get opening(): number {
-    const shows = ({ code, text }: CastEvent) => code === "o" && text.replace(UNSEEN, "").trim() !== "";
-    return this.events.find(shows)?.at ?? 0;
+  /** Number of events. */
+  get count(): number {
+    return this.#times.length;
+  }
+
+  /** Returns the time of the event after `count` others, if there is one. */
+  timeOf(count: number): number | undefined {
+    return this.#times[count];
+  }
+
+  /** Returns the events from one on, before another one, as far as they are kept together; empty only if there are
+   *  none. */
+  async read(from: number, to: number): Promise<CastEvent[]> {
+    const first = this.count - this.#open.length;
+    if (from >= first) return this.#open.slice(from - first, to - first);
+    const reel = this.#reels.findLast(({ first }) => first <= from);
+    return reel === undefined ? [] : (await this.#parse(reel)).slice(from - reel.first, to - reel.first);
   }
 
   /** Parses the next bytes of the file and keeps an incomplete line for later. Throws if it is not asciicast v2. */
@@ -65,17 +103,17 @@ export class Film {
 
   /** Returns the number of events up to `seconds`. */
   countAt(seconds: number): number {
-    let [low, high] = [0, this.events.length];
+    let [low, high] = [0, this.count];
     while (low < high) {
       const middle = (low + high) >> 1;
-      if ((this.events[middle]?.at ?? 0) <= seconds) low = middle + 1;
+      if ((this.#times[middle] ?? 0) <= seconds) low = middle + 1;
       else high = middle;
     }
     return low;
   }
 
   /** Finds a text in the output, ignoring case; returns the hits in the order of the output. */
-  search(text: string): Hit[] {
+  async search(text: string): Promise<Hit[]> {
     const wanted = text.toLowerCase();
     const hits: Hit[] = [];
     if (wanted === "") return hits;
@@ -89,13 +127,17 @@ export class Film {
       if (found >= 0) hits.push({ at: marks.findLast(({ from }) => from < end)?.at ?? 0, line: line.trim() });
       [line, marks] = ["", []];
     };
-    for (const { at, code, text: shown } of this.events) {
-      if (hits.length >= HITS) break;
-      if (code !== "o") continue;
-      for (const [index, part] of shown.replace(UNSEEN, "").split("\n").entries()) {
-        if (index > 0) look();
-        marks.push({ from: line.length, at });
-        line += part;
+    for (let [count, end] = [0, this.count]; count < end && hits.length < HITS; ) {
+      const events = await this.read(count, end);
+      count += events.length;
+      for (const { at, code, text: shown } of events) {
+        if (hits.length >= HITS) break;
+        if (code !== "o") continue;
+        for (const [index, part] of shown.replace(UNSEEN, "").split("\n").entries()) {
+          if (index > 0) look();
+          marks.push({ from: line.length, at });
+          line += part;
+        }
       }
     }
     look();
@@ -112,12 +154,44 @@ export class Film {
   }
 
   #add(line: string): void {
-    const event: unknown = JSON.parse(line);
-    if (!Array.isArray(event) || typeof event[0] !== "number" || typeof event[2] !== "string") return;
-    const [at, code, text] = event as [number, string, string];
-    if (code === "h") this.sealed ||= text.startsWith(SEALED);
-    else this.events.push({ at, code, text });
+    const event = eventOf(line);
+    if (event === null) return;
+    const { at, code, text } = event;
+    if (code === "h") {
+      this.sealed ||= text.startsWith(SEALED);
+      return;
+    }
+    if (!this.#opened && code === "o" && text.replace(UNSEEN, "").trim() !== "") [this.#opened, this.opening] = [true, at];
+    this.#times.push(at);
+    this.#open.push(event);
+    this.#lines.push(line);
+    this.#chars += line.length;
+    if (this.#chars >= REEL_CHARS) this.#close();
   }
+
+  /** Makes a reel of the open events. */
+  #close(): void {
+    this.#reels.push({ first: this.count - this.#open.length, lines: new Blob([this.#lines.join("\n")]) });
+    [this.#open, this.#lines, this.#chars] = [[], [], 0];
+  }
+
+  #parse(reel: Reel): Promise<CastEvent[]> {
+    const read = () => reel.lines.text().then((text) => text.split("\n").flatMap((line) => eventOf(line) ?? []));
+    const parsed = this.#parsed.get(reel) ?? read();
+    this.#parsed.delete(reel);
+    this.#parsed.set(reel, parsed);
+    const [oldest] = this.#parsed.keys();
+    if (oldest !== undefined && this.#parsed.size > PARSED_REELS) this.#parsed.delete(oldest);
+    return parsed;
+  }
+}
+
+/** Parses a line of the file; returns `null` if it is no event. */
+function eventOf(line: string): CastEvent | null {
+  const event: unknown = JSON.parse(line);
+  if (!Array.isArray(event) || typeof event[0] !== "number" || typeof event[2] !== "string") return null;
+  const [at, code, text] = event as [number, string, string];
+  return { at, code, text };
 }
 
 /** Parses a size such as `80x24`; returns `null` for anything else. */

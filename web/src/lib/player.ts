@@ -17,7 +17,7 @@ interface Keyframe {
   count: number;
   cols: number;
   rows: number;
-  screen: string;
+  screen: Blob;
 }
 
 /** Characters between two keyframes: what a terminal parses well within the time of a jump, and three times the size of
@@ -30,19 +30,21 @@ const IDLE_LEFT = 0.5;
 /** Characters that are written at once, so that the page stays responsive in between. */
 const CHUNK_BYTES = 128 * 1024;
 
-/** Plays events `from` … `to` on a stage, and calls `reached` with each count as it is parsed. */
-async function show(film: Film, stage: Stage, from: number, to: number, reached?: (count: number) => void) {
+/** Plays events `from` … `to` on a stage. */
+async function show(film: Film, stage: Stage, from: number, to: number) {
   let text = "";
-  for (let count = from; count < to; count += 1) {
-    const event = film.events[count];
-    if (event === undefined) break;
-    if (event.code === "o") text += event.text;
-    const size = event.code === "r" ? sizeOf(event.text) : null;
-    if (size === null && text.length < CHUNK_BYTES) continue;
-    await stage.write(text);
-    text = "";
-    if (size !== null) stage.resize(size.cols, size.rows);
-    reached?.(count + 1);
+  for (let count = from; count < to; ) {
+    const events = await film.read(count, to);
+    if (events.length === 0) break;
+    count += events.length;
+    for (const event of events) {
+      if (event.code === "o") text += event.text;
+      const size = event.code === "r" ? sizeOf(event.text) : null;
+      if (size === null && text.length < CHUNK_BYTES) continue;
+      await stage.write(text);
+      text = "";
+      if (size !== null) stage.resize(size.cols, size.rows);
+    }
   }
   await stage.write(text);
 }
@@ -77,15 +79,14 @@ export class Player {
 
   /** Whether the end of what has arrived is shown. */
   get atEnd(): boolean {
-    return this.#count >= this.#film.events.length && this.at >= this.#film.duration;
+    return this.#count >= this.#film.count && this.at >= this.#film.duration;
   }
 
   /** Plays on for `seconds` of real time. */
   advance(seconds: number): void {
-    const { events, duration } = this.#film;
-    let at = Math.min(this.at + seconds * this.speed, duration);
-    const next = events[this.#film.countAt(at)];
-    if (this.skipIdle && next !== undefined && next.at - at > IDLE_LEFT) at = next.at - IDLE_LEFT;
+    let at = Math.min(this.at + seconds * this.speed, this.#film.duration);
+    const next = this.#film.timeOf(this.#film.countAt(at));
+    if (this.skipIdle && next !== undefined && next - at > IDLE_LEFT) at = next - IDLE_LEFT;
     this.at = at;
     const count = this.#film.countAt(at);
     if (count <= this.#count) return;
@@ -108,18 +109,21 @@ export class Player {
     const [film, last] = [this.#film, this.#keyframes.at(-1)];
     if (last === undefined) stage.resize(film.cols, film.rows);
     let { cols, rows, count: from } = last ?? { cols: film.cols, rows: film.rows, count: 0 };
-    while (from < film.events.length && !gone()) {
+    while (from < film.count && !gone()) {
       let [to, length] = [from, 0];
-      for (; to < film.events.length && length < KEYFRAME_EVERY; to += 1) {
-        const event = film.events[to];
-        length += event?.text.length ?? 0;
-        const size = event?.code === "r" ? sizeOf(event.text) : null;
-        if (size !== null) ({ cols, rows } = size);
+      while (to < film.count && length < KEYFRAME_EVERY) {
+        for (const event of await film.read(to, film.count)) {
+          if (length >= KEYFRAME_EVERY) break;
+          to += 1;
+          length += event.text.length;
+          const size = event.code === "r" ? sizeOf(event.text) : null;
+          if (size !== null) ({ cols, rows } = size);
+        }
       }
       // The last piece of a film that still grows is played again when it is longer.
       if (length < KEYFRAME_EVERY) return;
       await show(film, stage, from, to);
-      this.#keyframes.push({ count: to, cols, rows, screen: stage.snapshot() });
+      this.#keyframes.push({ count: to, cols, rows, screen: new Blob([stage.snapshot()]) });
       from = to;
     }
   }
@@ -139,9 +143,9 @@ export class Player {
     const keyframe = this.#keyframes.findLast((keyframe) => keyframe.count <= count);
     if (this.#drawn > count || (keyframe !== undefined && keyframe.count > this.#drawn)) {
       this.#stage.reset();
-      const { cols, rows, screen } = keyframe ?? { cols: this.#film.cols, rows: this.#film.rows, screen: "" };
+      const { cols, rows } = keyframe ?? this.#film;
       this.#stage.resize(cols, rows);
-      await this.#stage.write(screen);
+      await this.#stage.write((await keyframe?.screen.text()) ?? "");
       this.#drawn = keyframe?.count ?? 0;
     }
     await this.#draw(count);
