@@ -1,5 +1,5 @@
 // Tests pages that watch a terminal whose size another page sets: they show all of it, or, where letters would be too
-// small to read, the part with the cursor.
+// small to read, the part with the cursor, unless all of it is asked for.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Desk } from "./support/desk.mjs";
@@ -96,4 +96,30 @@ promise("a phone that watches shows letters that can be read, and of a wide scre
   await shows("the next prompt", ({ seen }) => seen);
   await owner.page.keyboard.type("x".repeat(120));
   await shows("the end of the next line", ({ seen, scrolled }) => seen && scrolled > 300);
+});
+
+promise("a phone that watches shows all of a wide screen if asked, and then again what can be read", async (lab) => {
+  const gateway = await lab.demo();
+  const owner = await lab.desk(gateway);
+  await owner.page.setViewportSize({ width: 1000, height: 640 });
+  await gateway.change("POST", "/users", { name: "ada", role: "operator", grants: [], password: PASSWORD });
+  const id = await owner.openPlayground();
+  const ada = await watches(lab, gateway, id, { width: 390, height: 844 });
+  await ada.reads(/^Pulsegate playground$/m);
+  const width = async () => {
+    const { place, grid } = await measure(ada);
+    return (grid[2] - grid[0]) / (place[2] - place[0]);
+  };
+  await until("a part in sight", async () => (await width()) > 1);
+  const whole = ada.page.getByRole("button", { name: "Whole screen" });
+  await whole.click();
+  await until("all of it", async () => (await width()) <= 1);
+  assert.ok((await width()) > 0.6, "as large as it can be");
+  assert.equal(await whole.getAttribute("aria-pressed"), "true");
+  if (process.env.PICTURES) await ada.page.screenshot({ path: join(process.env.PICTURES, "letterbox-whole.png") });
+  await ada.isAccessible();
+  await whole.click();
+  await until("a part in sight again", async () => (await width()) > 1);
+  await ada.page.setViewportSize({ width: 1280, height: 844 });
+  await whole.waitFor({ state: "detached" });
 });

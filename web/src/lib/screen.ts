@@ -9,7 +9,7 @@ import "@xterm/xterm/css/xterm.css";
 import { textOf } from "./buffer";
 import { copySelection } from "./copy";
 import { letterOf } from "./keys";
-import { FONT_PIXELS, fitLetters } from "./letters";
+import { FONT_PIXELS, Letters } from "./letters.svelte";
 import { Pan } from "./pan";
 import { asksFirst, linesOf, plainPaste } from "./paste";
 import { TouchSelection } from "./selection.svelte";
@@ -67,6 +67,7 @@ export class Screen {
   readonly terminal: Terminal;
   readonly search = new SearchAddon();
   readonly selection: TouchSelection;
+  readonly letters: Letters;
   /** Resolves when the grid has the size it will keep: the renderers differ in the width of a cell. */
   readonly ready: Promise<void>;
   /** Whether several lines are pasted without asking. */
@@ -100,6 +101,7 @@ export class Screen {
         leave: () => events.link(null),
       },
     });
+    this.letters = new Letters(this.terminal, this.#fit);
     this.#pan = new Pan(host, this.terminal);
     this.#recolour();
     this.#listen(this.#light, "change", () => this.#recolour());
@@ -135,7 +137,7 @@ export class Screen {
     if (this.#host.clientWidth === 0 || this.#host.clientHeight === 0) return;
     if (this.#given === null) return this.#fit.fit();
     const { cols, rows } = this.#given;
-    fitLetters(this.terminal, this.#fit, cols, rows);
+    this.letters.fit(cols, rows);
     this.terminal.resize(cols, rows);
     this.#pan.follow();
   }
@@ -153,9 +155,8 @@ export class Screen {
     if (this.#given === null) return;
     this.#given = null;
     this.terminal.element?.classList.remove("given");
-    this.#host.classList.remove("panned");
     this.terminal.options.disableStdin = false;
-    this.terminal.options.fontSize = FONT_PIXELS;
+    this.letters.reset();
     this.fit();
   }
 

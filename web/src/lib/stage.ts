@@ -6,7 +6,7 @@ import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import { textOf } from "./buffer";
-import { FONT_PIXELS, fitLetters } from "./letters";
+import { FONT_PIXELS, Letters } from "./letters.svelte";
 import type { Stage } from "./player";
 import { TouchSelection } from "./selection.svelte";
 import { scrollBySwipes } from "./swipe";
@@ -21,6 +21,7 @@ export class XtermStage implements Stage {
   /** `null` without a host. */
   readonly selection: TouchSelection | null = null;
   #serialize = new SerializeAddon();
+  readonly letters: Letters;
   #fit = new FitAddon();
   #host: HTMLElement | undefined;
   #unswipe = () => {};
@@ -38,6 +39,7 @@ export class XtermStage implements Stage {
       linkHandler: { activate: () => undefined },
       ...(matchMedia("(prefers-color-scheme: light)").matches ? LIGHT : DARK),
     });
+    this.letters = new Letters(this.terminal, this.#fit);
     this.terminal.loadAddon(new UnicodeGraphemesAddon());
     this.terminal.loadAddon(this.#serialize);
     this.terminal.parser.registerOscHandler(52, () => true);
@@ -83,7 +85,7 @@ export class XtermStage implements Stage {
   /** Fits the whole grid into the host: it was recorded in a window of another size, without bars above. */
   #fitHost(): void {
     if (this.#host === undefined || this.#host.clientWidth === 0 || this.#host.clientHeight === 0) return;
-    fitLetters(this.terminal, this.#fit, this.terminal.cols, this.terminal.rows);
+    this.letters.fit(this.terminal.cols, this.terminal.rows);
   }
 
   dispose(): void {
