@@ -48,7 +48,7 @@ fn change(end: &Record, version: u64, last: u64) -> Write {
 
 /// Announces a change, and at times waits until the journal has it: no more of them wait for it than are kept.
 async fn tell_at_ease(house: &House, write: Write) {
-    let waits = write.record.version % 25 == 0;
+    let waits = write.record.version.is_multiple_of(25);
     tell(house, write).await;
     if waits {
         eventually(async || depth(house, "journal").await == 0).await;
