@@ -172,9 +172,10 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
                     recording.input(&bytes);
                 }
                 let sent = input.write(bytes).await;
-                wire.observations
-                    .keystroke
-                    .observe(clock::instant().saturating_duration_since(message.at).as_secs_f64());
+                let took = clock::instant().saturating_duration_since(message.at);
+                // The link's task puts it on the network at its next turn: the rest waits until it has.
+                tokio::task::yield_now().await;
+                wire.observations.keystroke.observe(took.as_secs_f64());
                 wire.ack_input(message.attach, taken);
                 sent.is_err()
             }
