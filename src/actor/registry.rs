@@ -85,6 +85,12 @@ const EVENT_BACKLOG: usize = 1_024;
 /// Renewal interval of the lease in the live view: the loss of the view is noticed within this time.
 const VIEW_LEASE: Duration = Duration::from_millis(250);
 
+/// Transitions of one session that may wait for the journal: far more than come during a commit of a disk that works.
+const HISTORY: usize = 2_000;
+
+/// Transitions that are kept from each end of a longer history, since nothing else has it.
+const ENDS: usize = 500;
+
 /// Sessions that may wait for the journal or the live view, beyond twice `max_sessions`: a session waits at most once,
 /// so this is reached only by sessions that close while a store is down.
 const SPARE_CAPACITY: usize = 10_000;
@@ -171,12 +177,11 @@ impl RegistryActor {
             capacity: 2 * settings.max_sessions as usize + SPARE_CAPACITY,
             // Set per store, in its sink.
             slow: Duration::MAX,
-            // Nothing else has what the journal lacks: of too long a history it gets both ends. What the records lack
-            // the journal has.
-            history: Write::LONGEST,
-            ends: Write::LONGEST / 2,
+            history: HISTORY,
+            ends: ENDS,
         };
-        let ahead = Limits { capacity: settings.records_ahead, ends: 0, ..limits };
+        // What the records lack the journal has, as it was told: what is left out there has more than this around it.
+        let ahead = Limits { capacity: settings.records_ahead, history: Write::LONGEST, ends: 0, ..limits };
         let sink = |name, limits| Sink::new(name, limits, observations.clone());
         Self {
             journal: sink(stores.journal_name(), limits),

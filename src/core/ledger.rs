@@ -9,7 +9,7 @@
 //! One batch is in flight at a time, so everything pushed meanwhile makes up the next one (group commit).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -36,11 +36,14 @@ pub struct Limits {
     pub capacity: usize,
     /// The duration of a batch above which the next one is halved.
     pub slow: Duration,
-    /// Most transitions of one session that are kept, ≥ twice `ends`.
+    /// Most transitions of one session that are kept, ≥ twice `ends`; beside as many that were handed out.
     pub history: usize,
     /// Transitions that are kept from each end of a longer history. 0: none, it is to be read where else it is kept.
     pub ends: usize,
 }
+
+/// By session and rank, the transitions before which others were left out, with the number of these.
+pub type Gaps = BTreeMap<(SessionId, u64), u64>;
 
 /// The share, one in this many, that is reserved for each lower class: of the writes and of the closes of every batch.
 /// Where there are fewer than that, one batch in this many is reserved for the lower classes, for each in turn.
@@ -95,6 +98,8 @@ struct BatchBuilder {
     closes: usize,
     /// The transitions that it may still take; the last write may have more.
     transitions: usize,
+    /// What waits on of the sessions in it.
+    rest: Vec<Waiting>,
     /// By priority, the closes that found no room so far: those that find none return to their places in the queue.
     held: [VecDeque<SessionId>; CLASSES],
 }
@@ -140,7 +145,7 @@ impl Ledger {
         if !joins && self.waiting.len() >= self.limits.capacity {
             return Err(Full);
         }
-        self.put(Waiting { write, left_out: 0, priority, since: now }, End::Back);
+        self.put(Waiting::new(write, priority, now), End::Back);
         Ok(())
     }
 
@@ -179,8 +184,8 @@ impl Ledger {
         if self.in_flight.is_some() || self.due().is_none_or(|due| due > now) {
             return None;
         }
-        let (batch, held) = (Vec::new(), Default::default());
-        let mut building = BatchBuilder { limit: self.batch, batch, closes: 0, transitions: 0, held };
+        let (batch, rest, held) = (Vec::new(), Vec::new(), Default::default());
+        let mut building = BatchBuilder { limit: self.batch, batch, rest, closes: 0, transitions: 0, held };
         // First the share of every lower class, then the classes in order. The shares leave room for closes of class
         // `Kill`.
         let shared = self.shared_closes();
@@ -193,14 +198,15 @@ impl Ledger {
         for priority in Priority::ALL {
             self.take(&mut building, priority, self.batch, self.limits.closes);
         }
-        let BatchBuilder { mut batch, held, .. } = building;
+        let BatchBuilder { mut batch, rest, held, .. } = building;
+        rest.into_iter().for_each(|rest| self.put(rest, End::Front));
         for (queue, held) in self.order.iter_mut().zip(held) {
             held.into_iter().rev().for_each(|id| queue.push_front(id));
         }
         self.trim();
         self.turn = self.turn.wrapping_add(1);
         batch.sort_by_key(|waiting| waiting.write.record.id);
-        let writes = batch.iter().map(|waiting| waiting.clone().told(&self.limits)).collect();
+        let writes = batch.iter().map(|waiting| waiting.write.clone()).collect();
         self.in_flight = Some(InFlight { batch, since: now });
         Some(writes)
     }
@@ -237,9 +243,12 @@ impl Ledger {
                 continue;
             }
             building.closes += usize::from(close);
-            let transitions = if waiting.is_cut() { TRANSITIONS } else { waiting.write.transitions.len() };
+            let transitions = if waiting.is_cut { TRANSITIONS } else { waiting.write.transitions.len() };
             building.transitions = building.transitions.saturating_sub(transitions);
-            building.batch.extend(self.waiting.remove(&id));
+            if let Some(mut waiting) = self.waiting.remove(&id) {
+                building.rest.extend(waiting.hand_out(&self.limits));
+                building.batch.push(waiting);
+            }
         }
     }
 
@@ -256,7 +265,7 @@ impl Ledger {
         } else {
             self.batch = (self.batch + self.limits.batch.div_ceil(INCREASE)).min(self.limits.batch);
         }
-        batch.into_iter().map(|waiting| waiting.told(&self.limits)).collect()
+        batch.into_iter().map(|waiting| waiting.write).collect()
     }
 
     /// Notes that the store failed: puts the batch in flight back in front, halves the next one, which may have been too
@@ -286,7 +295,7 @@ impl Ledger {
         None
     }
 
-    /// Puts the batch in flight back in front, since its outcome will never be known.
+    /// Puts the batch in flight back in front, since its outcome will never be known. It may have been written.
     pub fn recall(&mut self) {
         let Some(InFlight { mut batch, .. }) = self.in_flight.take() else { return };
         batch.sort_by_key(|waiting| waiting.since);
@@ -303,7 +312,14 @@ impl Ledger {
     /// Returns the sessions of the batch in flight whose transitions are not in it, as they are too many.
     pub fn without_history(&self) -> Vec<SessionId> {
         let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch);
-        in_flight.filter(|waiting| waiting.is_cut()).map(|waiting| waiting.write.record.id).collect()
+        in_flight.filter(|waiting| waiting.is_cut).map(|waiting| waiting.write.record.id).collect()
+    }
+
+    /// Returns the transitions of the batch in flight before which others were left out, with the number of these.
+    pub fn gaps(&self) -> Gaps {
+        let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch);
+        let told = in_flight.flat_map(|waiting| waiting.gaps.iter().map(|gap| (waiting.write.record.id, gap)));
+        told.map(|(id, (rank, missing))| ((id, *rank), *missing)).collect()
     }
 
     /// Returns the newest record of a session that the store has not taken.

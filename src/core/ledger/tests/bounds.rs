@@ -51,44 +51,132 @@ fn a_kill_has_its_place_beside_the_most_eventful_sessions() {
     assert!(batch.len() <= Priority::ALL.len() + 1, "one of each lower class, and one more");
 }
 
-proptest! {
-    /// However often the store fails, and whatever comes meanwhile.
-    #[test]
-    fn of_a_history_that_nothing_else_has_both_ends_wait(steps in vec((1..5_u64, any::<bool>()), 1..60)) {
-        let (mut ledger, mut now) = (Ledger::new(Limits { history: 8, ends: 4, ..limits() }), Instant::now());
-        let mut total = 0;
-        let mut next = |status| {
-            total += 1;
-            (total, change(1, total, status))
-        };
-        for (changes, fails) in steps {
-            for _ in 0..changes {
-                ledger.push(now, Priority::Lifecycle, next(Status::Active).1).unwrap();
-            }
-            if fails {
-                prop_assert!(ledger.poll_batch(now).unwrap()[0].transitions.len() <= 8);
-                for _ in 0..changes {
-                    ledger.push(now, Priority::Lifecycle, next(Status::Active).1).unwrap();
-                }
-                now += ledger.nack(now, 1.0);
-            }
-            prop_assert!(ledger.waiting.values().all(|waiting| waiting.write.transitions.len() <= 8));
+/// What becomes of a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    /// It is not asked for.
+    Waits,
+    Taken,
+    Fails,
+    /// The store has it, but its answer is a failure.
+    FailsTaken,
+    /// Its outcome is never known, and the store has it.
+    LostTaken,
+}
+
+const FATES: [Fate; 5] = [Fate::Waits, Fate::Taken, Fate::Fails, Fate::FailsTaken, Fate::LostTaken];
+
+/// A store, and what is told of its history.
+#[derive(Default)]
+struct Told {
+    /// The text of each transition, by rank: what comes twice changes nothing.
+    stored: BTreeMap<u64, String>,
+    acked: Vec<Write>,
+    gaps: Gaps,
+}
+
+impl Told {
+    fn take(&mut self, batch: &[Write]) {
+        for told in batch.iter().flat_map(|write| &write.transitions) {
+            self.stored.entry(told.rank).or_insert_with(|| told.detail.clone());
         }
-        let (total, end) = next(Status::Closed);
-        ledger.push(now, Priority::Lifecycle, end.clone()).unwrap();
-        let batch = ledger.poll_batch(now).unwrap();
-        let Write { record, transitions } = &batch[0];
-        let kept: Vec<u64> = transitions.iter().map(|transition| transition.version()).collect();
-        let expected: Vec<u64> = (1..=total).filter(|nth| total <= 8 || *nth <= 4 || *nth > total - 4).collect();
-        prop_assert_eq!((record, kept), (&end.record, expected));
-        let told: Vec<_> = transitions.iter().filter(|told| told.detail.contains("left out")).collect();
-        prop_assert_eq!(told.len(), usize::from(total > 8));
-        let says = format!("version {} (Changes left out before it, which the store did not take in time: {}.)",
-            total.saturating_sub(3), total.saturating_sub(8));
-        prop_assert!(told.iter().all(|told| told.detail == says), "{:?}", told);
-        prop_assert!(ledger.without_history().is_empty());
-        prop_assert_eq!(ledger.ack(now), batch, "what is published is what the store has");
     }
+
+    fn ack(&mut self, ledger: &mut Ledger, now: Instant, batch: &[Write]) {
+        self.take(batch);
+        self.gaps.extend(ledger.gaps());
+        self.acked.extend(ledger.ack(now));
+    }
+}
+
+proptest! {
+    /// However often the store fails, whether or not it has the batch all the same, and whatever comes meanwhile.
+    #[test]
+    fn of_a_history_that_nothing_else_has_both_ends_wait_and_what_was_handed_out(
+        steps in vec((1..7_u64, select(FATES.to_vec())), 1..60),
+    ) {
+        let (mut ledger, mut now) = (Ledger::new(Limits { history: 8, ends: 3, ..limits() }), Instant::now());
+        let (mut told, mut total) = (Told::default(), 0);
+        let mut push = |ledger: &mut Ledger, now, status| {
+            total += 1;
+            ledger.push(now, Priority::Lifecycle, change(1, total, status)).unwrap();
+            total
+        };
+        for (changes, fate) in steps {
+            for _ in 0..changes {
+                push(&mut ledger, now, Status::Active);
+            }
+            if fate == Fate::Waits {
+                continue;
+            }
+            let batch = ledger.poll_batch(now).unwrap();
+            prop_assert!(batch.len() == 1 && batch[0].transitions.len() <= 8, "{batch:?}");
+            for _ in 0..changes {
+                push(&mut ledger, now, Status::Active);
+            }
+            match fate {
+                Fate::Taken => told.ack(&mut ledger, now, &batch),
+                Fate::LostTaken => {
+                    told.take(&batch);
+                    ledger.recall();
+                }
+                Fate::Fails | Fate::FailsTaken | Fate::Waits => {
+                    if fate == Fate::FailsTaken {
+                        told.take(&batch);
+                    }
+                    now += ledger.nack(now, 1.0);
+                }
+            }
+            prop_assert!(ledger.waiting.values().all(|waiting| waiting.write.transitions.len() <= 2 * 8));
+        }
+        let total = push(&mut ledger, now, Status::Closed);
+        while let Some(batch) = ledger.poll_batch(now) {
+            told.ack(&mut ledger, now, &batch);
+        }
+        let Told { stored, acked, gaps } = told;
+        prop_assert_eq!(&acked.last().unwrap().record, &close_at(total).record);
+        let all: Vec<_> = acked.iter().flat_map(|write| &write.transitions).collect();
+        let published: Vec<_> = all.iter().map(|told| (told.rank, told.detail.clone())).collect();
+        prop_assert_eq!(published, stored.into_iter().collect::<Vec<_>>(), "each once, as the store has it");
+        let mut before = 0;
+        for told in all {
+            let missing = told.version() - before - 1;
+            prop_assert_eq!(missing, *gaps.get(&(told.id, told.rank)).unwrap_or(&0));
+            let says = format!(" (Changes left out before it, which the store did not take in time: {missing}.)");
+            let says = if missing > 0 { says } else { String::new() };
+            prop_assert_eq!(&told.detail, &format!("version {}{says}", told.version()));
+            before = told.version();
+        }
+        prop_assert!(before == total && (total > 8 || gaps.is_empty()));
+    }
+}
+
+/// Returns the end of a session as its nth change.
+fn close_at(version: u64) -> Write {
+    change(1, version, Status::Closed)
+}
+
+/// The store may have it, whatever came since.
+#[test]
+fn what_was_handed_out_comes_again_as_it_was_and_the_rest_behind_it() {
+    let (mut ledger, now) = (Ledger::new(Limits { history: 8, ends: 4, ..limits() }), Instant::now());
+    let push = |ledger: &mut Ledger, versions: std::ops::RangeInclusive<u64>| {
+        versions.for_each(|n| ledger.push(now, Priority::Lifecycle, change(1, n, Status::Active)).unwrap());
+    };
+    push(&mut ledger, 1..=6);
+    let first = ledger.poll_batch(now).unwrap();
+    push(&mut ledger, 7..=29);
+    ledger.push(now, Priority::Kill, close_at(30)).unwrap();
+    ledger.recall();
+    assert_eq!((ledger.poll_batch(now).as_ref(), ledger.gaps()), (Some(&first), Gaps::new()));
+    ledger.ack(now);
+    let rest = ledger.poll_batch(now).unwrap();
+    assert_eq!(rest[0].record, close_at(30).record);
+    let versions = rest[0].transitions.iter().map(|told| told.version());
+    assert_eq!(versions.collect::<Vec<_>>(), [7, 8, 9, 10, 27, 28, 29, 30]);
+    assert_eq!(ledger.gaps().into_values().collect::<Vec<_>>(), [16]);
+    ledger.ack(now);
+    assert!(ledger.is_empty() && ledger.poll_timeout().is_none());
 }
 
 #[test]
