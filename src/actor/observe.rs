@@ -37,6 +37,8 @@ pub struct Observations {
     pub store_up: Family<Labels, Gauge>,
     /// `pulsegate_dead_letters_total{store}`: writes that a store rejected for good.
     pub dead_letters: Family<Labels, Counter>,
+    /// `pulsegate_transitions_left_out_total{store}`: transitions that a store did not take in time.
+    pub left_out: Family<Labels, Counter>,
     /// `pulsegate_webhook_messages_total{outcome}`: webhook messages that were accepted, failed once, or were given up.
     pub webhook_messages: Family<Labels, Counter>,
     /// `pulsegate_store_divergence`: differences between the stores found and not yet repaired.
@@ -111,6 +113,7 @@ impl Default for Observations {
             flush_batch: Family::new_with_constructor(rows),
             store_up: Family::default(),
             dead_letters: Family::default(),
+            left_out: Family::default(),
             webhook_messages: each("outcome", webhooks::OUTCOMES),
             store_divergence: Gauge::default(),
             divergences: each("action", Action::ALL.iter().map(|action| action.as_str())),

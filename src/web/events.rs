@@ -171,6 +171,11 @@ impl Feed {
         self.phase = Some(phase);
         let caller = self.caller.now(&self.state)?;
         match told {
+            Ok(Ok(event)) if event.sequence > self.last.saturating_add(1) => {
+                self.last = event.sequence.saturating_sub(1);
+                self.backlog.push_front(event);
+                Some(self.miss())
+            }
             Ok(Ok(event)) => {
                 self.last = event.sequence;
                 // An event that the caller may not see only advances their place.
@@ -179,12 +184,17 @@ impl Feed {
             }
             Ok(Err(RecvError::Lagged(missed))) => {
                 self.last = self.last.saturating_add(missed);
-                self.snapshot = Some(Snapshot::Due);
-                Some(gap())
+                Some(self.miss())
             }
             Ok(Err(RecvError::Closed)) => None,
             Err(_silence) => Some(Bytes::from_static(b": still here\n\n")),
         }
+    }
+
+    /// Reports a gap; the snapshot follows it.
+    fn miss(&mut self) -> Bytes {
+        self.snapshot = Some(Snapshot::Due);
+        gap()
     }
 
     /// Returns the next piece of the snapshot of open sessions. Only the last piece has an id: a reader that is cut off
@@ -320,6 +330,17 @@ mod tests {
         let told = told(feed).await;
         let behind = ["event: snapshot id: 3", "event: session id: 4", "event: session id: 5"];
         assert_eq!(told, [[": open", "id: 0", "event: gap data: {}"], behind].concat());
+    }
+
+    #[actix_rt::test]
+    async fn what_is_missing_for_all_is_a_gap_in_its_place() {
+        let (sender, feed) = feed(6, vec![event(7), event(10)], false);
+        sender.send(event(11)).unwrap();
+        sender.send(event(20)).unwrap();
+        drop(sender);
+        let backlog = [": open", "id: 6", "event: session id: 7", "event: gap data: {}", "event: snapshot id: 9"];
+        let live = ["event: session id: 10", "event: session id: 11", "event: gap data: {}", "event: snapshot id: 19"];
+        assert_eq!(told(feed).await, [&backlog[..], &live, &["event: session id: 20"]].concat());
     }
 
     #[actix_rt::test]

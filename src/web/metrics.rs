@@ -55,6 +55,8 @@ fn observations(to: &mut Registry, seen: &Observations) {
     to.register("pulsegate_flush_batch_size", "Records per flush to a store", seen.flush_batch.clone());
     to.register("pulsegate_store_up", "Whether a store answers", seen.store_up.clone());
     to.register("pulsegate_dead_letters", "Records that a store rejected for good", seen.dead_letters.clone());
+    let help = "Transitions that a store did not take in time, left out for good";
+    to.register("pulsegate_transitions_left_out", help, seen.left_out.clone());
     to.register("pulsegate_webhook_messages", "Messages of webhooks, by outcome", seen.webhook_messages.clone());
     let help = "Differences found between the stores and not yet repaired";
     to.register("pulsegate_store_divergence", help, seen.store_divergence.clone());

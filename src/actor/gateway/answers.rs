@@ -72,7 +72,8 @@ pub struct Listing {
 #[derive(Debug, Clone)]
 pub struct SessionEvent {
     /// The event's number: grows by one with every event of this process, from this start's first number on
-    /// ([`Incarnation::first_place`](crate::core::record::Incarnation::first_place)).
+    /// ([`Incarnation::first_place`](crate::core::record::Incarnation::first_place)); by more where events before it are
+    /// missing for all.
     pub sequence: u64,
     /// The session after the transition.
     pub session: Record,

@@ -18,7 +18,7 @@ use crate::{
         stores::OpenBlocker,
     },
     core::{
-        ledger::Priority,
+        ledger::{Gaps, Priority},
         record::{Durable, EndReason, Record, SessionId, UtcMicros},
     },
     store::{StoreError, Write},
@@ -118,7 +118,7 @@ impl RegistryActor {
                 self.journaled(outcome, since, ctx);
             }
             (Store::Records, Some(outcome)) => self.recorded(outcome, ctx),
-            (Store::Live, Some(Outcome::Taken(batch))) => {
+            (Store::Live, Some(Outcome::Taken(batch, _))) => {
                 batch
                     .iter()
                     .filter(|write| write.record.is_closed())
@@ -156,7 +156,7 @@ impl RegistryActor {
         self.note_commit(since);
         self.watch_room();
         match outcome {
-            Outcome::Taken(batch) => batch.into_iter().for_each(|write| self.settled(write, ctx)),
+            Outcome::Taken(batch, gaps) => batch.into_iter().for_each(|write| self.settled(write, &gaps, ctx)),
             Outcome::Failed(given_up) => {
                 if let Some(write) = given_up {
                     // It will never be durable: dropping the reply channels notifies the waiters.
@@ -199,8 +199,8 @@ impl RegistryActor {
     }
 
     /// Publishes a write that the journal has, and passes it on to the other stores.
-    fn settled(&mut self, write: Write, ctx: &mut Context<Self>) {
-        self.publish(&write);
+    fn settled(&mut self, write: Write, gaps: &Gaps, ctx: &mut Context<Self>) {
+        self.publish(&write, gaps);
         let (Write { record, transitions }, id, rank) = (&write, write.record.id, write.record.rank());
         let whole = self.index.get(&id).is_some_and(|entry| entry.whole);
         if record.is_closed() {
@@ -220,10 +220,11 @@ impl RegistryActor {
         self.answer(&record, rank, ctx);
     }
 
-    /// Sends each transition to the subscribers.
-    pub(super) fn publish(&mut self, Write { record, transitions }: &Write) {
+    /// Sends each transition to the subscribers. Those that were left out take places in the sequence: that they are
+    /// missing there shows it.
+    fn publish(&mut self, Write { record, transitions }: &Write, gaps: &Gaps) {
         for transition in transitions {
-            self.sequence += 1;
+            self.sequence += 1 + gaps.get(&(transition.id, transition.rank)).unwrap_or(&0);
             let (session, detail) = (record.as_of(transition), transition.detail.clone());
             let event = SessionEvent { sequence: self.sequence, session, detail };
             self.backlog.push_back(event.clone());
@@ -332,12 +333,12 @@ impl RegistryActor {
     }
 
     fn recorded(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {
-        let Outcome::Taken(batch) = outcome else { return };
+        let Outcome::Taken(batch, gaps) = outcome else { return };
         let mut settled = Vec::with_capacity(batch.len());
         for write in batch {
             if write.record.node != self.settings.node {
                 // A close inferred for another node is published once it is durable, like all others.
-                self.publish(&write);
+                self.publish(&write, &gaps);
                 self.note_ended(write.record.id);
                 self.ends.tell(&write);
             }

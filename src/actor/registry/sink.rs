@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     actor::{clock, observe::Observations, world},
     core::{
-        ledger::{Ledger, Limits},
+        ledger::{Gaps, Ledger, Limits},
         record::{SessionId, UtcMicros, Write},
     },
     store::StoreError,
@@ -40,8 +40,8 @@ pub struct DeadLetter {
 
 /// The outcome of a batch.
 pub(super) enum Outcome {
-    /// The batch is written.
-    Taken(Vec<Write>),
+    /// The batch is written, with these gaps.
+    Taken(Vec<Write>, Gaps),
     /// The batch failed and is retried; or one write of it was given up.
     Failed(Option<Box<Write>>),
 }
@@ -96,6 +96,7 @@ impl Sink {
         drop(observations.flush.get_or_create(&labels));
         drop(observations.flush_batch.get_or_create(&labels));
         drop(observations.dead_letters.get_or_create(&labels));
+        drop(observations.left_out.get_or_create(&labels));
         let ledger = Ledger::new(Limits { slow: SLOW_BATCH, ..limits });
         Self { name, ledger, dead: VecDeque::new(), dead_total: 0, failure: None, observations }
     }
@@ -106,12 +107,14 @@ impl Sink {
         match outcome {
             Ok(()) => {
                 self.works();
+                let gaps = self.ledger.gaps();
+                self.note_gaps(&gaps);
                 let taken = self.ledger.ack(now);
                 let labels = [("store", self.name)];
                 let took = now.saturating_duration_since(since);
                 self.observations.flush.get_or_create(&labels).observe(took.as_secs_f64());
                 self.observations.flush_batch.get_or_create(&labels).observe(taken.len() as f64);
-                Outcome::Taken(taken)
+                Outcome::Taken(taken, gaps)
             }
             Err(StoreError::Rejected(error)) => {
                 Outcome::Failed(self.ledger.reject().map(|write| self.dead_letter(write, error)))
@@ -121,6 +124,14 @@ impl Sink {
                 self.fails(&error, pause);
                 Outcome::Failed(None)
             }
+        }
+    }
+
+    /// Logs and counts what was left out of a batch that is written.
+    fn note_gaps(&self, gaps: &Gaps) {
+        for ((id, _), missing) in gaps {
+            tracing::warn!(session_id = %id, store = self.name, missing, "the store took too long; the middle of what happened to a session meanwhile is left out of its history");
+            self.observations.left_out.get_or_create(&[("store", self.name)]).inc_by(*missing);
         }
     }
 
@@ -222,8 +233,9 @@ mod tests {
         registry.register("flush", "Flushes", seen.flush);
         registry.register("batch", "Batches", seen.flush_batch);
         registry.register("dead", "Given up", seen.dead_letters);
+        registry.register("left", "Left out", seen.left_out);
         encode(&mut text, &registry).unwrap();
-        for name in ["flush_count", "batch_count", "dead_total"] {
+        for name in ["flush_count", "batch_count", "dead_total", "left_total"] {
             assert!(text.contains(&format!("{name}{{store=\"records\"}} 0\n")), "{name} is missing in\n{text}");
         }
     }

@@ -204,6 +204,7 @@ async fn of_a_history_that_the_journal_does_not_take_in_time_both_ends_stay() {
     let open = house.open().await;
     eventually(async || depth(&house, "journal").await == 0).await;
     let like = ending(&house.find(open).await, EndReason::Exited, 0).record;
+    let before = house.gateway.subscribe(None).await.unwrap().at;
     let held = journal.gate.acquire().await.unwrap();
     for version in 1..=LONG {
         tell(&house, change(&like, version, LONG)).await;
@@ -220,6 +221,12 @@ async fn of_a_history_that_the_journal_does_not_take_in_time_both_ends_stay() {
     let missing = LONG - told.len() as u64;
     let says = format!("left out before it, which the store did not take in time: {missing}.)");
     assert_eq!(told.iter().filter(|told| told.detail.contains(&says)).count(), 1, "{missing} are missing");
+    // Whoever reads the events sees from their numbers that they are missing, and where.
+    let events = house.gateway.subscribe(Some(before)).await.unwrap().backlog;
+    let jumps = events.windows(2).map(|pair| pair[1].sequence - pair[0].sequence).filter(|step| *step > 1);
+    assert_eq!(jumps.collect::<Vec<_>>(), [missing + 1]);
+    let counted = house.gateway.observations().left_out.get_or_create(&[("store", "journal")]).get();
+    assert_eq!(counted, missing);
 }
 
 #[actix_rt::test]
