@@ -146,8 +146,7 @@ impl RecorderThread {
     fn run(mut self) {
         let mut synced = (self.shared.settings.clock)();
         loop {
-            let awaits_sync = !self.dirty.is_empty() || self.shared.tally.wants_probe();
-            let items = self.shared.queue.take(awaits_sync.then_some(SYNC_INTERVAL));
+            let items = self.shared.queue.take(self.awaits_sync().then_some(SYNC_INTERVAL));
             let mut written: HashMap<u64, usize> = HashMap::new();
             for item in items {
                 *written.entry(item.recording_id).or_default() += item.size();
@@ -166,6 +165,12 @@ impl RecorderThread {
                 self.sync();
             }
         }
+    }
+
+    /// Whether to look again soon, though nothing arrives. A probe under way shows only at its end, wakes nobody, and may
+    /// fail, so the round is asked for first.
+    fn awaits_sync(&self) -> bool {
+        !self.dirty.is_empty() || self.syncer.is_busy() || self.shared.tally.wants_probe()
     }
 
     /// Passes written files to the syncer to be synced, or tries again a second later if it is busy.

@@ -99,7 +99,7 @@ impl Syncer {
         (Self { shared, work: sender, syncing }, syncer_thread)
     }
 
-    /// Syncs these files to the disk, and probes it after a failure; the queue receives each failed sync. Returns
+    /// Probes the disk after a failure, and syncs these files to it; the queue receives each failed sync. Returns
     /// `false` if the round before is not done yet or the thread is busy: the caller tries again. Each round holds the
     /// files of all sessions that were written, so at most one round waits.
     pub fn sync(&self, tasks: Vec<SyncTask>) -> bool {
@@ -114,6 +114,11 @@ impl Syncer {
             self.syncing.store(false, Ordering::Release);
         }
         taken
+    }
+
+    /// Whether a round is under way. Once it is not, what its probe found is seen.
+    pub fn is_busy(&self) -> bool {
+        self.syncing.load(Ordering::Acquire)
     }
 
     /// Takes a sealed recording.
@@ -131,11 +136,12 @@ impl SyncerThread {
         let rest = self.sweep.as_ref().map_or(IDLE_WAIT, |sweep| sweep.rest(clock()));
         match self.work.recv_timeout(rest) {
             Ok(Work::Sync(tasks)) => {
+                // Before the files, of which there may be many on a slow disk.
+                self.shared.tally.look(|| probe(&self.shared.settings));
                 // Every file, even if one before it failed: none is handed in again.
                 for task in tasks {
                     self.sync(task);
                 }
-                self.shared.tally.look(|| probe(&self.shared.settings));
                 self.syncing.store(false, Ordering::Release);
             }
             Ok(Work::Sealed(task)) => {

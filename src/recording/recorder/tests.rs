@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustix::fs::{FileType, Mode};
 
 use super::*;
 use crate::recording::tests::{header, settings};
@@ -60,6 +61,38 @@ async fn a_disk_that_is_well_again_is_found_though_nobody_records() {
     fs::remove_file(&year).unwrap();
     becomes(false);
     assert_eq!(fs::read_dir(year.join("01")).unwrap().count(), 0, "nothing is left of the probe");
+}
+
+#[test]
+fn a_probe_that_takes_long_and_fails_is_followed_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut recorder_thread, shared) = stopped(&folder);
+    let settings = &shared.settings;
+    let place = settings.recording_dir.path(&directory::place("probe", (settings.utc)()));
+    let pipe = place.with_extension(compressor::UNFINISHED);
+    fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+    // To open it takes until somebody reads, and it cannot be synced.
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let becomes = |what: &str, holds: &dyn Fn() -> bool| {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+            thread::yield_now();
+        }
+    };
+    shared.tally.suspect();
+    let file = Arc::new(File::options().append(true).open("/dev/null").unwrap());
+    assert!(recorder_thread.syncer.sync(vec![SyncTask { recording_id: 1, file, path: place }]));
+    becomes("it is probed", &|| !shared.tally.wants_probe());
+    assert!(recorder_thread.awaits_sync());
+    assert!(shared.queue.take(Some(Duration::ZERO)).is_empty(), "the probe waits for no file");
+    io::copy(&mut File::open(&pipe).unwrap(), &mut io::sink()).unwrap();
+    becomes("the round ends", &|| !recorder_thread.syncer.is_busy());
+    assert_eq!(shared.queue.take(Some(Duration::ZERO)).len(), 1, "the file could not be synced");
+    assert!(shared.tally.is_failing() && recorder_thread.awaits_sync());
+    recorder_thread.sync();
+    becomes("it is probed again", &|| !recorder_thread.awaits_sync());
+    assert!(!shared.tally.is_failing());
 }
 
 #[test]
