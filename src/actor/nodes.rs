@@ -3,7 +3,7 @@
 //! session; ends and closes nothing itself.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -76,6 +76,13 @@ impl Snapshot {
         let fenced = self.fenced.iter().any(|(id, before)| id == node && epoch < *before);
         let left = self.states.get(node).filter(|state| state.standing == Standing::Left);
         fenced || left.and_then(|state| state.node.as_ref()).is_some_and(|node| epoch <= node.lease.epoch)
+    }
+
+    /// Returns the nodes that were seen for `span` as having left.
+    pub fn left_for(&self, now: Instant, span: Duration) -> BTreeSet<NodeId> {
+        let left =
+            |state: &NeighbourState| state.left.is_some_and(|since| now.saturating_duration_since(since) >= span);
+        self.states.iter().filter(|(_, state)| left(state)).map(|(node, _)| node.clone()).collect()
     }
 
     /// Returns nodes that no longer serve, each with the epoch before which its sessions are over: all fenced ones that

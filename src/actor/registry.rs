@@ -11,7 +11,7 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use super::{
     Settings,
@@ -21,6 +21,7 @@ use super::{
     clock::{self, Stamp},
     gateway::SessionEvent,
     mailbox::Envelope,
+    nodes::Snapshot,
     observe::Observations,
     stores::{LIVE, OpenBlockers, RECORDS, Stores},
 };
@@ -122,6 +123,8 @@ pub struct RegistryActor {
     retirement: Retirement,
     /// The removal of what nodes that are gone left in the shared records.
     gone: Retirement,
+    /// The other nodes.
+    others: watch::Receiver<Arc<Snapshot>>,
     sequence: u64,
     backlog: VecDeque<SessionEvent>,
     events: broadcast::Sender<SessionEvent>,
@@ -164,7 +167,7 @@ impl RegistryActor {
         settings: Arc<Settings>,
         stores: Stores,
         marks: ActivityReceiver,
-        shared: Shared,
+        others: watch::Receiver<Arc<Snapshot>>,
         observations: Observations,
         audit: Audit,
         fenced: Arc<dyn Fn() + Send + Sync>,
@@ -189,13 +192,14 @@ impl RegistryActor {
             view: View::new(sink(LIVE, limits), marks),
             retirement: Retirement::new(settings.retention),
             gone: Retirement::new(None),
+            others,
             sequence: settings.incarnation.first_place(),
             right: Right::new(&settings, stores.records.is_some(), fenced),
             ends: Ends::new(observations.clone(), audit),
             settings,
             stores,
             observations,
-            shared,
+            shared: Shared::default(),
             index: HashMap::new(),
             per_user: HashMap::new(),
             waiters: HashMap::new(),
@@ -211,6 +215,11 @@ impl RegistryActor {
             shutting_down: Vec::new(),
             looked: clock::instant(),
         }
+    }
+
+    /// Returns the state that its callers read directly.
+    pub fn shared(&self) -> Shared {
+        self.shared.clone()
     }
 
     fn announce(

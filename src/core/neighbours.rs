@@ -54,6 +54,18 @@ struct Neighbour {
     /// view is cut.
     moved_alone: Option<Instant>,
     lost: bool,
+    /// The time since which its row stands as that of a node that left; a time in which nobody looked counts.
+    left: Option<Instant>,
+}
+
+impl Neighbour {
+    /// Whether its lease stood still for longer than it may serve, and so did its beat if those can be read.
+    fn is_still(&self, now: Instant, sees_beats: bool) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        let patience = patience(lease.seen().serve_for);
+        let silent = |moved: Instant| now.saturating_duration_since(moved) >= patience;
+        silent(lease.moved()) && self.beat.as_ref().is_none_or(|beat| !sees_beats || silent(beat.moved()))
+    }
 }
 
 /// The state of another node as reported to callers.
@@ -67,6 +79,8 @@ pub struct NeighbourState {
     pub moved: Instant,
     /// The node as in the records, if it is there.
     pub node: Option<Node>,
+    /// The time since which it was seen as one that left, if it did.
+    pub left: Option<Instant>,
 }
 
 /// All other nodes.
@@ -99,6 +113,9 @@ impl Neighbours {
         {
             self.restart_beats(now);
         }
+        if let Some(beats) = beats.as_ref().filter(|_| self.sees_leases) {
+            self.forget_unheard(beats);
+        }
         let own = self.own.clone();
         for (id, beat) in beats.into_iter().flatten().filter(|(id, _)| *id != own) {
             let neighbour = self.neighbour(now, id);
@@ -125,12 +142,13 @@ impl Neighbours {
             self.restart_leases(now);
         }
         if let Some(nodes) = &nodes {
-            self.forget_removed(nodes);
+            self.forget_removed(now, nodes);
         }
         let (own, sees_beats) = (self.own.clone(), self.sees_beats);
         for node in nodes.into_iter().flatten().filter(|node| node.id != own) {
             let neighbour = self.neighbour(now, node.id.clone());
             let before = std::mem::replace(&mut neighbour.read, now);
+            let left = node.holder == Holder::Left;
             let moved = match &mut neighbour.lease {
                 Some(known) => known.look(now, node),
                 None => {
@@ -138,6 +156,7 @@ impl Neighbours {
                     false
                 }
             };
+            neighbour.left = left.then(|| neighbour.left.filter(|_| !moved).unwrap_or(now));
             if !moved {
                 continue;
             }
@@ -153,14 +172,26 @@ impl Neighbours {
         }
     }
 
-    /// Forgets the nodes that had left and are in the records no more. One that had not stays as it was last seen: that
-    /// its row is missing proves nothing.
-    fn forget_removed(&mut self, nodes: &[Node]) {
+    /// Forgets the nodes that are in the records no more and had left, or were silent for so long that they would be
+    /// fenced: of a node without a row nothing can be fenced. Any other stays as it was last seen: that its row is
+    /// missing proves nothing.
+    fn forget_removed(&mut self, now: Instant, nodes: &[Node]) {
         let there: BTreeSet<&NodeId> = nodes.iter().map(|node| &node.id).collect();
+        let sees_beats = self.sees_beats;
         self.known.retain(|id, neighbour| {
-            let left = neighbour.lease.as_ref().is_some_and(|lease| lease.seen().holder == Holder::Left);
-            !left || there.contains(id)
+            let over = match neighbour.lease.as_ref().map(|lease| lease.seen().holder) {
+                Some(Holder::Left) => true,
+                Some(Holder::Held) => neighbour.is_still(now, sees_beats),
+                Some(Holder::Fenced) | None => false,
+            };
+            !over || there.contains(id)
         });
+    }
+
+    /// Forgets the nodes that only the live view had, and has no more: the records have no row of them.
+    fn forget_unheard(&mut self, beats: &[(NodeId, String)]) {
+        let there: BTreeSet<&NodeId> = beats.iter().map(|(id, _)| id).collect();
+        self.known.retain(|id, neighbour| neighbour.lease.is_some() || there.contains(id));
     }
 
     /// Restarts every window: this node did not run for a while, so changes it did not see prove nothing.
@@ -170,7 +201,7 @@ impl Neighbours {
     }
 
     fn neighbour(&mut self, now: Instant, id: NodeId) -> &mut Neighbour {
-        let unknown = Neighbour { lease: None, read: now, beat: None, moved_alone: None, lost: false };
+        let unknown = Neighbour { lease: None, read: now, beat: None, moved_alone: None, lost: false, left: None };
         self.known.entry(id).or_insert(unknown)
     }
 
@@ -234,7 +265,7 @@ impl Neighbours {
         };
         let moved = [neighbour.beat.as_ref().map(Watched::moved), neighbour.lease.as_ref().map(Watched::moved)];
         let moved = moved.into_iter().flatten().max().unwrap_or(now);
-        NeighbourState { standing, lost_from, moved, node }
+        NeighbourState { standing, lost_from, moved, node, left: neighbour.left }
     }
 
     /// Returns the nodes that may be fenced now: their leases stood still for longer than they may serve, and so did
@@ -247,15 +278,9 @@ impl Neighbours {
         if !self.sees_leases || 2 * lost > held + 1 {
             return Vec::new();
         }
-        let still = |neighbour: &Neighbour| {
-            let lease = neighbour.lease.as_ref()?;
-            let patience = patience(lease.seen().serve_for);
-            let silent = |moved: Instant| now.saturating_duration_since(moved) >= patience;
-            let beat = neighbour.beat.as_ref().is_none_or(|beat| !self.sees_beats || silent(beat.moved()));
-            let held = lease.seen().holder == Holder::Held;
-            (held && beat && silent(lease.moved())).then(|| lease.seen().clone())
-        };
-        self.known.values().filter_map(still).collect()
+        let still = self.known.values().filter(|neighbour| neighbour.is_still(now, self.sees_beats));
+        let nodes = still.filter_map(|neighbour| neighbour.lease.as_ref().map(Watched::seen));
+        nodes.filter(|node| node.holder == Holder::Held).cloned().collect()
     }
 
     /// Returns the fenced nodes, each with the epoch before which all its sessions are over.

@@ -1,6 +1,8 @@
 //! The stores of records. The traits are the contract, and one conformance suite (`conformance`) holds every store to
 //! it; only the registry writes sessions and this node's lease.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::BoxFuture;
 use secrecy::SecretBox;
 
@@ -182,11 +184,13 @@ pub trait SharedRecords: RecordStore {
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>>;
 
     /// Removes at most `limit` nodes and at most `limit` commands that nobody needs any more, and returns how many it
-    /// found: nodes that began once, left in order, renewed their lease last before `left_before` and have nothing open
-    /// here; commands from before `sent_before` for sessions that are not open here. Every other node stays for good: its
-    /// epoch holds off an earlier start of it, however late that comes.
+    /// found: of `left`, the nodes that began once, left in order, renewed their lease last before `left_before` and have
+    /// nothing open here; commands from before `sent_before` for sessions that are not open here. Both times are other
+    /// hosts', whose clocks may be wrong. Every other node stays for good: its epoch holds off an earlier start of it,
+    /// however late that comes.
     fn remove_gone(
         &self,
+        left: BTreeSet<NodeId>,
         left_before: UtcMicros,
         sent_before: UtcMicros,
         limit: u32,

@@ -1,7 +1,7 @@
 //! SQL of the nodes that share an SQL store and of their commands, and how both become rows and come back. Knows the
 //! columns and no database.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Command, Holder, Lease, Node, StoreError,
@@ -59,8 +59,8 @@ pub fn release_lease<S: Parameters>(node: &NodeId, incarnation: &Incarnation) ->
 }
 
 /// Removes a node that is gone.
-pub fn remove<S: Parameters>(node: &str, left_before: UtcMicros) -> S {
-    S::of(REMOVE).text(node.to_owned()).number(left_before.0)
+pub fn remove<S: Parameters>(node: &NodeId, left_before: UtcMicros) -> S {
+    S::of(REMOVE).text(node.0.clone()).number(left_before.0)
 }
 
 /// Removes a command.
@@ -71,6 +71,12 @@ pub fn taken<S: Parameters>(id: &str) -> S {
 /// Reads the first column of these rows, an id.
 pub fn ids<R: Columns>(found: &[R], name: &str) -> Result<Vec<String>, StoreError> {
     found.iter().map(|row| word(row, name)).collect()
+}
+
+/// Reads the nodes that these rows name, and returns those of `left`.
+pub fn found_of<R: Columns>(left: &BTreeSet<NodeId>, found: &[R]) -> Result<Vec<NodeId>, StoreError> {
+    let named = ids(found, "node_id")?.into_iter().map(NodeId);
+    Ok(named.filter(|node| left.contains(node)).collect())
 }
 
 /// Leaves `command` for `node` under `id`, with the dialect's own statement to add a row.

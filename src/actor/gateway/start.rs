@@ -16,7 +16,7 @@ use crate::{
         observe::Observations,
         people::{self, People, PeopleActor},
         reconciler::{self, ReconcilerActor},
-        registry::{self, RegistryActor, Shared},
+        registry::{self, RegistryActor},
         stalls::StallDetector,
         stores::Stores,
         supervisor::{self, SupervisorActor},
@@ -78,17 +78,17 @@ impl Gateway {
         let actor = SupervisorActor::new(observations.clone());
         supervise(permanent(supervisor::KIND), supervisor_context, actor);
         let (activity, marks) = activity_queue::activity_queue();
-        let shared = Shared::default();
         let fenced: Arc<dyn Fn() + Send + Sync> = {
             let on_fatal_exit = on_fatal_exit.clone();
             Arc::new(move || on_fatal_exit(FatalExit::Fenced))
         };
         let audit = Audit::start(stores.audit.clone());
-        let (told, heard) = (shared.clone(), observations.clone());
-        let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, told, heard, audit.clone(), fenced);
+        let (seeing, seen) = watch::channel(Arc::default());
+        let (others, heard) = (seen.clone(), observations.clone());
+        let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, others, heard, audit.clone(), fenced);
+        let shared = actor.shared();
         supervise(permanent(registry::KIND), registry_context, actor);
         StallDetector::current(&observations);
-        let (seeing, seen) = watch::channel(Arc::default());
         if let Some(records) = stores.records.clone() {
             let (settings, registry) = (settings.clone(), registry.clone());
             let actor = NodesActor::new(settings, stores.clone(), records, registry, &observations, seeing);

@@ -22,12 +22,17 @@ const REST_SECONDS: u32 = 60;
 /// everything for ever.
 const MAX_YIELD_SECONDS: u32 = 60;
 
-/// Time since the last renewal after which a node that left is removed: long after its sessions are closed everywhere,
-/// and as long as somebody may look for it in the list.
+/// Time since the last renewal, by that node's clock, after which a node that left is removed: long after its sessions
+/// are closed everywhere, and as long as somebody may look for it in the list.
 const LEFT_FOR: Duration = Duration::from_hours(30 * 24);
 
-/// Age of a command for a session that is not open at which it is removed: a node takes its own every second.
-const UNTAKEN_FOR: Duration = Duration::from_hours(1);
+/// Time for which this node itself must have seen it as left, however far behind its clock is: by then every gateway
+/// that reads the records has, and the live view has its last beat no more.
+const SEEN_LEFT_FOR: Duration = Duration::from_hours(1);
+
+/// Age of a command for a session that is not open at which it is removed: a node takes its own every second. By the
+/// clock of its sender, so far more than an hour by which that may be behind.
+const UNTAKEN_FOR: Duration = Duration::from_hours(24);
 
 /// The state of a removal.
 pub(super) struct Retirement {
@@ -151,7 +156,8 @@ impl RegistryActor {
         self.gone.under_way = true;
         let (left, sent) = (self.gone.before(LEFT_FOR), self.gone.before(UNTAKEN_FOR));
         let batch = self.settings.cleanup_batch;
-        let work = async move { records.remove_gone(left, sent, batch).await };
+        let seen = self.others.borrow().left_for(clock::instant(), SEEN_LEFT_FOR);
+        let work = async move { records.remove_gone(seen, left, sent, batch).await };
         ctx.spawn(work.into_actor(self).map(move |outcome, registry, _| {
             registry.gone.under_way = false;
             if !matches!(outcome, Ok(removed) if removed >= u64::from(batch)) {

@@ -2,7 +2,7 @@
 //! that counts its calls.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -163,8 +163,14 @@ impl SharedRecords for Gated {
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         self.store.take_commands(node)
     }
-    fn remove_gone(&self, left: UtcMicros, sent: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.store.remove_gone(left, sent, limit)
+    fn remove_gone(
+        &self,
+        left: BTreeSet<NodeId>,
+        left_before: UtcMicros,
+        sent_before: UtcMicros,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.store.remove_gone(left, left_before, sent_before, limit)
     }
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
         self.store.view_key(proposed)

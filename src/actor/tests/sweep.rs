@@ -253,18 +253,35 @@ async fn only_a_node_that_left_long_ago_leaves_the_records() {
     let (records, folder) = remote().await;
     let store = records.store.clone();
     let (long_ago, start) = (UtcMicros(1), Incarnation::new([2; 16]));
-    for (name, at, leaves) in [("gone", long_ago, true), ("lately", clock::utc(), true), ("silent", long_ago, false)] {
+    let behind = NodeId("clock-behind".into());
+    for (name, at, leaves) in [
+        ("gone", long_ago, true),
+        ("lately", clock::utc(), true),
+        ("silent", long_ago, false),
+        (behind.0.as_str(), long_ago, false),
+    ] {
         let node = NodeId(name.into());
         store.begin_epoch(node.clone(), start.clone(), Epoch(0), at).await.unwrap();
         if leaves {
             store.release_lease(node, start.clone()).await.unwrap();
         }
     }
-    let house = House::on(records, folder).await;
+    // Nothing is removed from records that deny access.
+    records.denies.store(true, Ordering::Relaxed);
+    let house = House::on(records.clone(), folder).await;
     let there = async |name: &str| store.nodes().await.unwrap().iter().any(|node| node.id.0 == name);
-    let known = async || house.gateway.nodes().await.iter().any(|node| node.id.0 == "gone");
-    house.eventually(async || !there("gone").await && !known().await).await;
-    assert!(there("lately").await && there("silent").await);
+    let left =
+        async |name: &str| house.gateway.nodes().await.iter().any(|node| node.id.0 == name && node.standing == "left");
+    house.eventually(async || left("gone").await).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_hours(2)).await;
+    tokio::time::resume();
+    store.release_lease(behind.clone(), start).await.unwrap();
+    house.eventually(async || left(&behind.0).await).await;
+    assert!(there("gone").await);
+    records.denies.store(false, Ordering::Relaxed);
+    house.eventually(async || !there("gone").await && !left("gone").await).await;
+    assert!(there("lately").await && there("silent").await && there(&behind.0).await);
 }
 
 #[actix_rt::test]

@@ -74,6 +74,10 @@ impl Room {
         self.neighbours.states(self.now)[&NodeId(id.into())].standing
     }
 
+    fn known(&self) -> Vec<String> {
+        self.neighbours.states(self.now).into_keys().map(|id| id.0).collect()
+    }
+
     fn to_fence(&self) -> Vec<String> {
         self.neighbours.to_fence(self.now).into_iter().map(|node| node.id.0).collect()
     }
@@ -220,7 +224,7 @@ fn a_fenced_or_left_node_is_not_judged_again() {
 }
 
 #[test]
-fn only_a_node_that_left_is_forgotten_with_its_row() {
+fn a_node_is_forgotten_with_its_row_once_it_left_or_could_be_fenced() {
     let mut room = Room::with(&["held", "fenced", "left"]);
     room.leases.get_mut("fenced").unwrap().1 = Holder::Fenced;
     room.leases.get_mut("left").unwrap().1 = Holder::Left;
@@ -228,9 +232,53 @@ fn only_a_node_that_left_is_forgotten_with_its_row() {
     room.leases.clear();
     room.beats.clear();
     room.read();
-    let known: Vec<NodeId> = room.neighbours.states(room.now).into_keys().collect();
-    assert_eq!(known, ["fenced", "held"].map(|id| NodeId(id.into())));
+    assert_eq!(room.known(), ["fenced", "held"]);
+    // A row that is missing cannot be fenced.
+    let patience = patience(SERVE).as_secs_f64();
+    room.pass(patience - 0.5, &[]);
+    assert_eq!((room.known(), room.to_fence()), (vec!["fenced".into(), "held".into()], vec![]));
+    room.pass(1.0, &[]);
+    assert_eq!((room.known(), room.to_fence()), (vec!["fenced".to_owned()], vec![]));
     assert_eq!(room.neighbours.fenced().len(), 1);
+}
+
+#[test]
+fn what_only_the_live_view_knew_is_forgotten_with_its_beat() {
+    let mut room = Room::with(&["a"]);
+    room.beats.insert("view", 0);
+    room.pass(2.0, &["a"]);
+    assert_eq!((room.standing("a"), room.standing("view")), (Standing::Serving, Standing::Lost));
+    room.beats.remove("view");
+    // The records may have it: they cannot be read.
+    room.neighbours.hear_leases(room.now, None);
+    let beats = vec![(NodeId("a".into()), "0".to_owned())];
+    room.neighbours.hear_beats(room.now, Some(beats));
+    assert_eq!(room.known(), ["a", "view"]);
+    room.read_leases();
+    room.read();
+    assert_eq!(room.known(), ["a"]);
+}
+
+#[test]
+fn a_node_has_left_since_it_was_seen_to_however_long_nobody_looked() {
+    let mut room = Room::with(&["a"]);
+    let left = |room: &Room| room.neighbours.states(room.now)[&NodeId("a".into())].left;
+    assert_eq!(left(&room), None);
+    room.leases.get_mut("a").unwrap().1 = Holder::Left;
+    room.pass(0.25, &[]);
+    let since = room.now;
+    room.pass(5.0, &[]);
+    room.now += Duration::from_secs(60);
+    room.neighbours.stalled(room.now);
+    room.read();
+    assert_eq!(left(&room), Some(since));
+    // It came back, and left again.
+    room.leases.get_mut("a").unwrap().0 += 1;
+    room.pass(0.25, &[]);
+    assert_eq!(left(&room), Some(room.now));
+    room.leases.get_mut("a").unwrap().1 = Holder::Held;
+    room.pass(0.25, &[]);
+    assert_eq!(left(&room), None);
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! The promises of a store that several nodes share: fences, leases, commands. Knows the traits and no store.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use secrecy::ExposeSecret as _;
 
@@ -128,9 +128,16 @@ pub fn only_who_holds_nobody_off_is_removed<S: SharedRecords, G>(fresh: Fresh<S,
         let begin = async |name: &str, at| {
             store.begin_epoch(named(name), start(1), Epoch(0), UtcMicros(at)).await.unwrap();
         };
-        for (name, at) in
-            [("fenced", 1), ("gone", 1), ("held", 1), ("late", 9), ("open", 1), ("other", 1), ("twice", 1)]
-        {
+        for (name, at) in [
+            ("fenced", 1),
+            ("gone", 1),
+            ("held", 1),
+            ("late", 9),
+            ("open", 1),
+            ("other", 1),
+            ("twice", 1),
+            ("unseen", 1),
+        ] {
             begin(name, at).await;
         }
         begin("twice", 1).await;
@@ -138,13 +145,14 @@ pub fn only_who_holds_nobody_off_is_removed<S: SharedRecords, G>(fresh: Fresh<S,
         store.apply(vec![write(open.clone())]).await.unwrap();
         let fenced = store.lease(named("fenced")).await.unwrap().unwrap();
         assert!(store.fence(named("fenced"), fenced.clone()).await.unwrap());
-        for name in ["fenced", "gone", "late", "open", "other", "twice"] {
+        for name in ["fenced", "gone", "late", "open", "other", "twice", "unseen"] {
             store.release_lease(named(name), start(1)).await.unwrap();
         }
         let left = async || -> Vec<String> { store.nodes().await.unwrap().into_iter().map(|node| node.id.0).collect() };
-        let remove = async |limit| store.remove_gone(UtcMicros(9), UtcMicros(0), limit).await.unwrap();
+        let seen = BTreeSet::from(["fenced", "gone", "held", "late", "open", "other", "twice"].map(named));
+        let remove = async |limit| store.remove_gone(seen.clone(), UtcMicros(9), UtcMicros(0), limit).await.unwrap();
         assert_eq!([remove(1).await, remove(5).await, remove(5).await], [1, 1, 0]);
-        assert_eq!(left().await, ["fenced", "held", "late", "open", "twice"]);
+        assert_eq!(left().await, ["fenced", "held", "late", "open", "twice", "unseen"]);
         let refused = store.renew_lease(named("fenced"), start(1), fenced.epoch, UtcMicros(9)).await;
         assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
         let closed = Record { node: open.node, ..born(1, 1, 2, Status::Closed) };
@@ -153,7 +161,7 @@ pub fn only_who_holds_nobody_off_is_removed<S: SharedRecords, G>(fresh: Fresh<S,
         // Who comes back goes on behind what its journal knows.
         let next = store.begin_epoch(named("gone"), start(2), Epoch(1), UtcMicros(9)).await.unwrap();
         assert_eq!(next, Epoch(2));
-        assert_eq!(left().await, ["fenced", "gone", "held", "late", "twice"]);
+        assert_eq!(left().await, ["fenced", "gone", "held", "late", "twice", "unseen"]);
     });
 }
 
@@ -169,7 +177,7 @@ pub fn old_commands_for_what_is_not_open_are_removed<S: SharedRecords, G>(fresh:
             // Ids made within one millisecond would have no order.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let remove = async |limit| store.remove_gone(UtcMicros(0), UtcMicros(9), limit).await.unwrap();
+        let remove = async |limit| store.remove_gone(BTreeSet::new(), UtcMicros(0), UtcMicros(9), limit).await.unwrap();
         assert_eq!([remove(1).await, remove(5).await, remove(5).await], [1, 1, 0]);
         assert_eq!(store.take_commands(node()).await.unwrap(), [kept, young]);
     });

@@ -1,5 +1,7 @@
 //! The leases, the fence and the commands of the nodes on one server. Knows no session.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::BoxFuture;
 use secrecy::SecretBox;
 use uuid::Uuid;
@@ -85,6 +87,7 @@ impl SharedRecords for MySqlStore {
 
     fn remove_gone(
         &self,
+        left: BTreeSet<NodeId>,
         left_before: UtcMicros,
         sent_before: UtcMicros,
         limit: u32,
@@ -94,7 +97,7 @@ impl SharedRecords for MySqlStore {
             let select = |sql, before: UtcMicros| sqlx::query(sql).bind(before.0).bind(limit);
             let nodes = self.readers.run(|| vec![select(GONE, left_before)]).await?;
             let commands = self.readers.run(|| vec![select(sql_nodes::STALE, sent_before)]).await?;
-            let (nodes, commands) = (sql_nodes::ids(&nodes, "node_id")?, sql_nodes::ids(&commands, "command_id")?);
+            let (nodes, commands) = (sql_nodes::found_of(&left, &nodes)?, sql_nodes::ids(&commands, "command_id")?);
             let found = (nodes.len() + commands.len()) as u64;
             if found > 0 {
                 let remove = || nodes.iter().map(|node| sql_nodes::remove(node, left_before));

@@ -1,7 +1,7 @@
 //! The leases, the fence and the commands of several nodes on one record store that is a SQLite file: several gateways
 //! in one process, as tests and simulations run them. Knows no session.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretBox;
@@ -71,6 +71,7 @@ impl SharedRecords for SqliteStore {
 
     fn remove_gone(
         &self,
+        left: BTreeSet<NodeId>,
         left_before: UtcMicros,
         sent_before: UtcMicros,
         limit: u32,
@@ -79,7 +80,7 @@ impl SharedRecords for SqliteStore {
             let select = async |sql: &'static str, before: UtcMicros| {
                 sqlx::query(sql).bind(before.0).bind(limit).fetch_all(&self.readers).await.map_err(failed)
             };
-            let nodes = sql_nodes::ids(&select(GONE, left_before).await?, "node_id")?;
+            let nodes = sql_nodes::found_of(&left, &select(GONE, left_before).await?)?;
             let commands = sql_nodes::ids(&select(sql_nodes::STALE, sent_before).await?, "command_id")?;
             let remove = nodes.iter().map(|node| sql_nodes::remove(node, left_before));
             self.write(remove.chain(commands.iter().map(|id| sql_nodes::taken(id))).collect()).await?;

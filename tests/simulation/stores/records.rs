@@ -1,6 +1,9 @@
 //! A record store, and a journal, over a table that outlives its nodes and a way with faults. Knows no session.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use pulsegate::{
@@ -207,8 +210,14 @@ impl SharedRecords for Remote {
         self.ask_once(move |table| Ok(table.take_commands(&node)))
     }
 
-    fn remove_gone(&self, left: UtcMicros, sent: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.ask(move |table| Ok(table.remove_gone(left, sent, limit)))
+    fn remove_gone(
+        &self,
+        left: BTreeSet<NodeId>,
+        left_before: UtcMicros,
+        sent_before: UtcMicros,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.ask(move |table| Ok(table.remove_gone(&left, left_before, sent_before, limit)))
     }
 
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {

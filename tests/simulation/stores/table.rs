@@ -1,7 +1,10 @@
 //! Records, histories, leases and the outbox of a store, changed by one call at a time. Knows no way and no latency,
 //! and no fault except planted ones.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use pulsegate::{
     core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
@@ -238,10 +241,17 @@ impl Table {
         self.commands.remove(node).unwrap_or_default().into_iter().map(|(_, command)| command).collect()
     }
 
-    /// Removes nodes that began once and left, and old commands, that concern nothing open.
-    pub fn remove_gone(&mut self, left_before: UtcMicros, sent_before: UtcMicros, limit: u32) -> u64 {
+    /// Removes nodes of `left` that began once and left, and old commands, that concern nothing open.
+    pub fn remove_gone(
+        &mut self,
+        left: &BTreeSet<NodeId>,
+        left_before: UtcMicros,
+        sent_before: UtcMicros,
+        limit: u32,
+    ) -> u64 {
         let open: Vec<&Record> = self.records.values().filter(|record| !record.is_closed()).collect();
-        let over = |node: &Node| node.holder == Holder::Left && node.lease.epoch == Epoch(1);
+        let once = |node: &Node| node.holder == Holder::Left && node.lease.epoch == Epoch(1);
+        let over = |node: &Node| once(node) && left.contains(&node.id);
         let old = |node: &Node| node.lease.renewed_at < left_before;
         let idle = |node: &Node| open.iter().all(|record| record.node != node.id);
         let gone = self.nodes.values().filter(|node| over(node) && old(node) && idle(node));
