@@ -72,7 +72,8 @@ promise("a replay that follows a session goes on once a gateway that was killed 
   await problem.waitFor({ state: "detached" });
 });
 
-promise("a jump in a recording of six hours is on the screen in less than 300 ms", async (lab, t) => {
+/** Opens a recording of six hours, and returns once it is indexed. */
+async function sixHours(lab) {
   // Its file is rewritten below.
   const gateway = await lab.demo({ "recording.compress": "false" });
   const desk = await lab.desk(gateway);
@@ -93,14 +94,48 @@ promise("a jump in a recording of six hours is on the screen in less than 300 ms
   await replay.waitFor({ timeout: 60_000 });
   const shows = (at) => until(`second ${at}`, async () => (await desk.screen()).trimEnd().includes(`line ${at} `));
   await shows(20_000);
-  const keyframes = () => desk.page.getByTestId("replay").getAttribute("data-keyframes").then(Number);
+  const keyframes = () => replay.getAttribute("data-keyframes").then(Number);
   await until("the keyframes of the whole recording", async () => (await keyframes()) >= 50, 60_000);
+  return { page: desk.page, replay, shows, keyframes };
+}
+
+promise("a jump in a recording of six hours is on the screen in less than 300 ms", async (lab, t) => {
+  const { page, replay, shows, keyframes } = await sixHours(lab);
   const took = [];
   for (const at of [21_599, 3, 10_800, 20_001, 7_200, 15_000, 18_000]) {
-    await desk.page.getByTestId("replay-seek").fill(String(at));
+    await page.getByTestId("replay-seek").fill(String(at));
     await shows(at);
     took.push(Number(await replay.getAttribute("data-jump-ms")));
   }
   t.diagnostic(`jumps took ${took.join(", ")} ms, with ${await keyframes()} keyframes`);
   assert.ok(Math.max(...took) < JUMP_MS, `${took} ms`);
+});
+
+promise("a replay that cannot read its recording again says so and stops, and goes on with the next jump", async (lab) => {
+  const { page, shows } = await sixHours(lab);
+  const [alert, play, hits] = [page.getByRole("alert"), page.getByTestId("replay-play"), page.getByTestId("replay-hits")];
+  const seek = (at) => page.getByTestId("replay-seek").fill(String(at));
+  const tear = () =>
+    page.evaluate(() => {
+      const { text } = Blob.prototype;
+      Blob.prototype.text = () => ((Blob.prototype.text = text), Promise.reject(new DOMException("", "NotReadableError")));
+    });
+  await play.click();
+  await play.filter({ hasText: "Pause" }).waitFor();
+  await tear();
+  await seek(3);
+  await alert.waitFor();
+  await play.filter({ hasText: "Play" }).waitFor();
+  await seek(10_800);
+  await shows(10_800);
+  await alert.waitFor({ state: "detached" });
+
+  await page.getByTestId("replay-search").fill("line 777 lorem");
+  await page.getByTestId("replay-search").press("Enter");
+  await hits.filter({ hasText: "1 of 1" }).waitFor();
+  await shows(777);
+  await tear();
+  await page.getByTestId("replay-search").press("Enter");
+  await alert.waitFor();
+  assert.equal((await hits.innerText()).trim(), "");
 });

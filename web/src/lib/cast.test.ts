@@ -143,6 +143,41 @@ describe("a player", () => {
     await vi.waitFor(() => expect(paper.text === shown(player.at)).toBe(true));
   });
 
+  /** Makes a call while the next blob cannot be read. */
+  async function torn(call: () => Promise<unknown>) {
+    const text = vi.spyOn(Blob.prototype, "text").mockRejectedValueOnce(new Error("torn"));
+    await expect(call()).rejects.toThrow("torn");
+    text.mockRestore();
+  }
+
+  it.each([true, false])("leaves the screen until what a jump back leads to is read; with keyframes: %s", async (indexed) => {
+    const paper = new Paper();
+    const player = new Player(made, paper);
+    if (indexed) await player.index(new Paper(), () => false);
+    for (const next of [() => player.jump(200), () => player.jump(399), () => player.advance(1)]) {
+      await player.jump(390);
+      await torn(() => player.jump(200));
+      expect(paper.text === shown(390)).toBe(true);
+      await next();
+      expect(paper.text === shown(player.at)).toBe(true);
+    }
+  });
+
+  it("reads again what could not be read, and draws nothing twice", async () => {
+    const [again, paper, behind] = [film(lines), new Paper(), new Paper()];
+    const player = new Player(again, paper);
+    const calls = [() => player.jump(200), () => player.advance(100), () => player.index(behind, () => false), () => again.search("399:")];
+    for (const call of calls) {
+      await player.jump(3);
+      await torn(call);
+      await call();
+      expect(paper.text === shown(player.at)).toBe(true);
+    }
+    expect(player.keyframes).toBeGreaterThan(10);
+    await player.jump(300);
+    expect(paper.text === shown(300)).toBe(true);
+  });
+
   it("plays at its speed and skips what is idle", async () => {
     const paper = new Paper();
     const player = new Player(film(event(0, "o", "a") + event(100, "o", "b") + event(101, "o", "c")), paper);

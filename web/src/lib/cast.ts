@@ -177,7 +177,10 @@ export class Film {
 
   #parse(reel: Reel): Promise<CastEvent[]> {
     const read = () => reel.lines.text().then((text) => text.split("\n").flatMap((line) => eventOf(line) ?? []));
-    const parsed = this.#parsed.get(reel) ?? read();
+    const kept = this.#parsed.get(reel);
+    const parsed = kept ?? read();
+    // One that could not be read is read again when it is asked for again.
+    if (kept === undefined) parsed.catch(() => this.#parsed.delete(reel));
     this.#parsed.delete(reel);
     this.#parsed.set(reel, parsed);
     const [oldest] = this.#parsed.keys();

@@ -1,6 +1,6 @@
 // Owns the position of a replay: plays a film on a stage in its own time, and jumps by keyframes. Knows no network and
 // no page; the clock is an argument.
-import { sizeOf, type Film } from "./cast";
+import { sizeOf, type CastEvent, type Film } from "./cast";
 
 /** A terminal that a film is played on. */
 export interface Stage {
@@ -30,21 +30,16 @@ const IDLE_LEFT = 0.5;
 /** Characters that are written at once, so that the page stays responsive in between. */
 const CHUNK_BYTES = 128 * 1024;
 
-/** Plays events `from` … `to` on a stage. */
-async function show(film: Film, stage: Stage, from: number, to: number) {
+/** Plays events on a stage. */
+async function show(events: CastEvent[], stage: Stage) {
   let text = "";
-  for (let count = from; count < to; ) {
-    const events = await film.read(count, to);
-    if (events.length === 0) break;
-    count += events.length;
-    for (const event of events) {
-      if (event.code === "o") text += event.text;
-      const size = event.code === "r" ? sizeOf(event.text) : null;
-      if (size === null && text.length < CHUNK_BYTES) continue;
-      await stage.write(text);
-      text = "";
-      if (size !== null) stage.resize(size.cols, size.rows);
-    }
+  for (const event of events) {
+    if (event.code === "o") text += event.text;
+    const size = event.code === "r" ? sizeOf(event.text) : null;
+    if (size === null && text.length < CHUNK_BYTES) continue;
+    await stage.write(text);
+    text = "";
+    if (size !== null) stage.resize(size.cols, size.rows);
   }
   await stage.write(text);
 }
@@ -58,7 +53,8 @@ export class Player {
   skipIdle = true;
   #film: Film;
   #stage: Stage;
-  /** Events up to the moment shown, and how many of them are drawn already: the rest waits its turn. */
+  /** Events up to the moment shown, and how many are on the stage: fewer while some wait their turn, more if a jump
+   *  back failed. */
   #count = 0;
   #drawn = 0;
   #keyframes: Keyframe[] = [];
@@ -82,8 +78,8 @@ export class Player {
     return this.#count >= this.#film.count && this.at >= this.#film.duration;
   }
 
-  /** Plays on for `seconds` of real time. */
-  advance(seconds: number): void {
+  /** Plays on for `seconds` of real time. Rejects if what is to be drawn cannot be read, as `jump` does. */
+  async advance(seconds: number): Promise<void> {
     let at = Math.min(this.at + seconds * this.speed, this.#film.duration);
     const next = this.#film.timeOf(this.#film.countAt(at));
     if (this.skipIdle && next !== undefined && next - at > IDLE_LEFT) at = next - IDLE_LEFT;
@@ -91,7 +87,7 @@ export class Player {
     const count = this.#film.countAt(at);
     if (count <= this.#count) return;
     this.#count = count;
-    void this.#inTurn(() => this.#draw(count));
+    await this.#inTurn(() => this.#draw(count));
   }
 
   /** Jumps to the moment `to`, in seconds. A later jump replaces one that still waits. */
@@ -103,18 +99,20 @@ export class Player {
     return this.#inTurn(() => this.#jump(count));
   }
 
-  /** Plays what has arrived on another stage and keeps a keyframe now and then. Resolves at the end of what is
-   *  there. */
+  /** Plays what has arrived on another stage, always the same one, and keeps a keyframe now and then. Resolves at the
+   *  end of what is there; if some of it cannot be read, rejects and goes on from there the next time. */
   async index(stage: Stage, gone: () => boolean): Promise<void> {
     const [film, last] = [this.#film, this.#keyframes.at(-1)];
     if (last === undefined) stage.resize(film.cols, film.rows);
     let { cols, rows, count: from } = last ?? { cols: film.cols, rows: film.rows, count: 0 };
     while (from < film.count && !gone()) {
-      let [to, length] = [from, 0];
-      while (to < film.count && length < KEYFRAME_EVERY) {
-        for (const event of await film.read(to, film.count)) {
+      // Read before any of it is shown: the stage stays at its last keyframe if that fails.
+      const piece: CastEvent[] = [];
+      let length = 0;
+      while (from + piece.length < film.count && length < KEYFRAME_EVERY) {
+        for (const event of await film.read(from + piece.length, film.count)) {
           if (length >= KEYFRAME_EVERY) break;
-          to += 1;
+          piece.push(event);
           length += event.text.length;
           const size = event.code === "r" ? sizeOf(event.text) : null;
           if (size !== null) ({ cols, rows } = size);
@@ -122,31 +120,39 @@ export class Player {
       }
       // The last piece of a film that still grows is played again when it is longer.
       if (length < KEYFRAME_EVERY) return;
-      await show(film, stage, from, to);
-      this.#keyframes.push({ count: to, cols, rows, screen: new Blob([stage.snapshot()]) });
-      from = to;
+      await show(piece, stage);
+      from += piece.length;
+      this.#keyframes.push({ count: from, cols, rows, screen: new Blob([stage.snapshot()]) });
     }
   }
 
   #inTurn(draw: () => Promise<void>): Promise<void> {
     const jump = this.#jumps;
-    this.#turn = this.#turn.then(() => (jump === this.#jumps ? draw() : undefined));
-    return this.#turn;
+    const step = () => (jump === this.#jumps ? draw() : undefined);
+    // Also after one that failed: what it drew is counted.
+    return (this.#turn = this.#turn.then(step, step));
   }
 
   async #draw(count: number): Promise<void> {
-    await show(this.#film, this.#stage, this.#drawn, count);
-    this.#drawn = count;
+    if (this.#drawn > count) return this.#jump(count);
+    while (this.#drawn < count) {
+      const events = await this.#film.read(this.#drawn, count);
+      await show(events, this.#stage);
+      this.#drawn += events.length;
+    }
   }
 
   async #jump(count: number): Promise<void> {
     const keyframe = this.#keyframes.findLast((keyframe) => keyframe.count <= count);
     if (this.#drawn > count || (keyframe !== undefined && keyframe.count > this.#drawn)) {
-      this.#stage.reset();
       const { cols, rows } = keyframe ?? this.#film;
+      const from = keyframe?.count ?? 0;
+      // Read before the reset, as is what is drawn first: meanwhile an empty stage would be seen.
+      const [screen] = await Promise.all([keyframe?.screen.text(), this.#film.read(from, count)]);
+      this.#stage.reset();
       this.#stage.resize(cols, rows);
-      await this.#stage.write((await keyframe?.screen.text()) ?? "");
-      this.#drawn = keyframe?.count ?? 0;
+      await this.#stage.write(screen ?? "");
+      this.#drawn = from;
     }
     await this.#draw(count);
   }
