@@ -1,8 +1,8 @@
 // Owns what a finger selects in a terminal: a long press selects a word, and until the user is done each finger that is
 // drawn over the terminal takes the selection further, instead of scrolling. xterm.js heeds no touch.
-import type { Terminal } from "@xterm/xterm";
+import type { IMarker, Terminal } from "@xterm/xterm";
 import { copySelection } from "./copy";
-import { across, characterAt, wordAt, type Grid, type Span } from "./span";
+import { across, characterAt, moved, wordAt, type Grid, type Span } from "./span";
 import { SLOP_PIXELS } from "./swipe";
 
 /** Time for which a finger is held for a long press; that of Android and iOS. */
@@ -28,10 +28,10 @@ export class TouchSelection {
   #host: HTMLElement;
   #terminal: Terminal;
   #press: Press | null = null;
-  /** What the selection begins or ends with, while there is one by a finger. */
+  /** What the selection begins or ends with, while there is one by a finger; counted from the selection's first row. */
   #anchor: Span | null = null;
-  /** The row in which the selection was begun when it was last set. */
-  #row = 0;
+  /** Marks the selection's first row, as lines are dropped above; `null` if all is selected. */
+  #mark: IMarker | null = null;
   #over = new AbortController();
 
   constructor(host: HTMLElement, terminal: Terminal) {
@@ -45,8 +45,9 @@ export class TouchSelection {
     listen("touchend", (event: TouchEvent) => this.#end(event), false);
     listen("touchcancel", (event: TouchEvent) => this.#end(event), false);
     listen("contextmenu", (event) => this.#press !== null && keep(event), false);
-    // Typing and a change of the rows clear it.
+    // Typing and a change of the rows clear it. After one of the columns other text is in its place.
     terminal.onSelectionChange(() => terminal.hasSelection() || this.done());
+    terminal.onResize(() => this.done());
   }
 
   async copy(): Promise<void> {
@@ -54,13 +55,15 @@ export class TouchSelection {
   }
 
   selectAll(): void {
-    this.#select({ from: 0, to: this.#terminal.buffer.active.length * this.#terminal.cols });
+    this.#set({ from: 0, to: 0 }, null);
+    this.#terminal.selectAll();
   }
 
   /** Clears the selection; fingers scroll again. */
   done(): void {
     if (this.#anchor === null) return;
-    [this.#anchor, this.shown, this.copied] = [null, false, null];
+    this.#set(null, null);
+    this.shown = false;
     this.#host.classList.remove("selecting");
     this.#terminal.clearSelection();
   }
@@ -82,9 +85,9 @@ export class TouchSelection {
   #hold(press: Press): void {
     press.selects = true;
     const { wordSeparator = " " } = this.#terminal.options;
-    this.#anchor = wordAt(this.#grid, this.#cellUnder(press.first), wordSeparator);
+    const word = wordAt(this.#grid, this.#cellUnder(press.first), wordSeparator);
     this.#host.classList.add("selecting");
-    this.#select(this.#anchor);
+    this.#select(word, word);
   }
 
   #move(event: TouchEvent): void {
@@ -126,18 +129,23 @@ export class TouchSelection {
   }
 
   #extend(anchor: Span, finger: Touch): void {
-    // Lines that were dropped above since moved all others.
-    const dropped = this.#row - (this.#terminal.getSelectionPosition()?.start.y ?? this.#row);
-    const way = dropped * this.#terminal.cols;
-    this.#anchor = { from: Math.max(0, anchor.from - way), to: anchor.to - way };
-    this.#select(across(this.#anchor, characterAt(this.#grid, this.#cellUnder(finger))));
+    const now = moved(anchor, (this.#mark?.line ?? 0) * this.#terminal.cols);
+    this.#select(now, across(now, characterAt(this.#grid, this.#cellUnder(finger))));
   }
 
-  #select({ from, to }: Span): void {
-    const { cols } = this.#terminal;
-    this.#row = Math.floor(from / cols);
-    this.copied = null;
-    this.#terminal.select(from % cols, this.#row, to - from);
+  #select(anchor: Span, { from, to }: Span): void {
+    const { cols, buffer } = this.#terminal;
+    const row = Math.floor(from / cols);
+    this.#set(moved(anchor, -row * cols), this.#terminal.registerMarker(row - buffer.active.baseY - buffer.active.cursorY));
+    this.#terminal.select(from % cols, row, to - from);
+  }
+
+  #set(anchor: Span | null, mark: IMarker | null): void {
+    const before = this.#mark;
+    [this.#anchor, this.#mark, this.copied] = [anchor, mark, null];
+    before?.dispose();
+    // xterm.js would go on from the row that takes the place of one which was dropped.
+    mark?.onDispose(() => mark === this.#mark && this.done());
   }
 
   get #grid(): Grid {

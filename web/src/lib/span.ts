@@ -40,6 +40,11 @@ export function wordAt(grid: Grid, at: number, separators: string): Span {
   return { from, to };
 }
 
+/** Returns a span that is so many cells further on. */
+export function moved({ from, to }: Span, way: number): Span {
+  return { from: from + way, to: to + way };
+}
+
 /** Returns all from one span to another, whichever comes first. */
 export function across(one: Span, other: Span): Span {
   return { from: Math.min(one.from, other.from), to: Math.max(one.to, other.to) };
