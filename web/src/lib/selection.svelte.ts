@@ -11,9 +11,13 @@ const HOLD_MS = 500;
 /** How near the side of a place that is panned a finger pans it, in pixels: a phone's screen ends there. */
 const EDGE_PIXELS = 16;
 
+/** Where a finger is. */
+type Point = Pick<Touch, "clientX" | "clientY">;
+
 /** A finger on the terminal. */
 interface Press {
-  readonly first: Touch;
+  /** Where it began; not the `Touch`, which older iOS changes in place. */
+  readonly first: Point;
   readonly timer: ReturnType<typeof setTimeout>;
   /** Whether it has selected something. */
   selects: boolean;
@@ -78,7 +82,7 @@ export class TouchSelection {
     const [first, second] = event.touches;
     // Two fingers zoom.
     if (first === undefined || second !== undefined) return;
-    const press: Press = { first, selects: false, timer: setTimeout(() => this.#hold(press), HOLD_MS) };
+    const press: Press = { first: { clientX: first.clientX, clientY: first.clientY }, selects: false, timer: setTimeout(() => this.#hold(press), HOLD_MS) };
     this.#press = press;
   }
 
@@ -120,7 +124,7 @@ export class TouchSelection {
   }
 
   /** Shows more where the finger is at an edge. */
-  #follow({ clientX, clientY }: Touch): void {
+  #follow({ clientX, clientY }: Point): void {
     const { left, right, top, bottom } = this.#host.getBoundingClientRect();
     const step = (at: number, first: number, last: number) => Number(at > last) - Number(at < first);
     const [x, y] = [step(clientX, left + EDGE_PIXELS, right - EDGE_PIXELS), step(clientY, top, bottom)];
@@ -128,7 +132,7 @@ export class TouchSelection {
     if (y !== 0) this.#terminal.scrollLines(y);
   }
 
-  #extend(anchor: Span, finger: Touch): void {
+  #extend(anchor: Span, finger: Point): void {
     const now = moved(anchor, (this.#mark?.line ?? 0) * this.#terminal.cols);
     this.#select(now, across(now, characterAt(this.#grid, this.#cellUnder(finger))));
   }
@@ -153,7 +157,7 @@ export class TouchSelection {
   }
 
   /** Returns the cell under a finger, or the one nearest to it. */
-  #cellUnder({ clientX, clientY }: Touch): number {
+  #cellUnder({ clientX, clientY }: Point): number {
     const { cols, rows, element, buffer } = this.#terminal;
     const box = element?.querySelector(".xterm-screen")?.getBoundingClientRect() ?? new DOMRect();
     const place = (at: number, size: number, count: number) => Math.max(0, Math.min(count - 1, Math.floor((at / size) * count)));

@@ -6,11 +6,12 @@ import { TouchSelection } from "./selection.svelte";
 
 const [COLS, ROWS, SCROLLBACK] = [40, 6, 4];
 
-/** One finger over a terminal whose cells are one pixel large. */
+/** One finger over a terminal whose cells are one pixel large. The browser changes its touch in place. */
 class Finger {
   readonly terminal = new Terminal({ cols: COLS, rows: ROWS, scrollback: SCROLLBACK });
   readonly selection: TouchSelection;
   readonly select = vi.spyOn(this.terminal, "select").mockReturnValue();
+  #touch = { clientX: 0, clientY: 0 };
   #host = Object.assign(new EventTarget(), {
     classList: { add: () => undefined, remove: () => undefined },
     getBoundingClientRect: () => ({ left: 0, right: COLS, top: 0, bottom: ROWS }),
@@ -26,7 +27,8 @@ class Finger {
   }
 
   touch(type: "touchstart" | "touchmove" | "touchend", x = 0, y = 0) {
-    const touches = type === "touchend" ? [] : [{ clientX: x, clientY: y }];
+    Object.assign(this.#touch, { clientX: x, clientY: y });
+    const touches = type === "touchend" ? [] : [this.#touch];
     this.#host.dispatchEvent(Object.assign(new Event(type, { cancelable: true }), { touches }));
   }
 
@@ -107,4 +109,13 @@ test("all_stays_selected_whatever_lines_are_dropped", async () => {
   finger.touch("touchstart", 30, 1);
   finger.touch("touchmove", 3, 1);
   expect(finger.select).toHaveBeenLastCalledWith(0, 0, (SCROLLBACK + 1) * COLS + 4);
+});
+
+test("a_finger_that_moves_on_before_it_was_held_selects_nothing", () => {
+  vi.useFakeTimers();
+  finger.touch("touchstart", 5, 1);
+  finger.touch("touchmove", 20, 1);
+  vi.runAllTimers();
+  vi.useRealTimers();
+  expect(finger.select).not.toHaveBeenCalled();
 });

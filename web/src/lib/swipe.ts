@@ -36,15 +36,15 @@ export function scrollBySwipes(host: HTMLElement, terminal: Terminal): () => voi
   return () => host.removeEventListener("touchstart", begin);
 }
 
-/** Follows one finger until it is lifted. */
-function follow(first: Touch, host: HTMLElement, terminal: Terminal) {
+/** Follows one finger until it is lifted. Keeps where it began, not the `Touch`, which older iOS changes in place. */
+function follow({ clientX: firstX, clientY: firstY }: Touch, host: HTMLElement, terminal: Terminal) {
   const over = new AbortController();
   let scrolls: boolean | null = null;
-  let [lastY, way] = [first.clientY, 0];
+  let [lastY, way] = [firstY, 0];
   const move = (event: TouchEvent) => {
     const [finger, second] = event.touches;
     if (finger === undefined || second !== undefined) return over.abort();
-    const [x, y] = [finger.clientX - first.clientX, finger.clientY - first.clientY];
+    const [x, y] = [finger.clientX - firstX, finger.clientY - firstY];
     if (scrolls === null && Math.hypot(x, y) < SLOP_PIXELS) return;
     scrolls ??= scrollsLines(x, y, host.classList.contains("panned") ? host : null);
     if (!scrolls) return over.abort();
