@@ -34,6 +34,10 @@ const MAX_CPU: f64 = 5.0;
 const PLAYGROUND_BYTES: u64 = 200_000_000;
 const OPENSSH_BYTES: u64 = 30_000_000;
 
+/// With `--pinned`: the core of the client that is measured, and that of its server, its browser and everything else.
+const MEASURED: usize = 0;
+const OTHERS: usize = 1;
+
 /// The metric that counts the bytes missing from recordings.
 const LOST: &str = "pulsegate_recording_lost_bytes_total";
 
@@ -63,6 +67,10 @@ pub struct Bulk {
     /// Flood a terminal of a private OpenSSH server, with a key, in place of the playground.
     #[arg(long)]
     pub openssh: bool,
+    /// Give the client that is measured one core, and everything else another one, in place of as the system lays them
+    /// out, which differs from run to run by a third. Without recording, whose threads need a core of their own.
+    #[arg(long)]
+    pub pinned: bool,
 }
 
 /// The totals of one side.
@@ -89,6 +97,14 @@ impl Sum {
 
     fn cpu_per_gigabyte(&self) -> f64 {
         self.cpu / (self.bytes as f64 / 1e9)
+    }
+
+    fn speed_against(&self, other: &Self) -> f64 {
+        self.megabytes_per_second() / other.megabytes_per_second()
+    }
+
+    fn cost_against(&self, other: &Self) -> f64 {
+        self.cpu_per_gigabyte() / other.cpu_per_gigabyte()
     }
 
     fn tell(&self, name: &str, report: &mut Report) {
@@ -126,10 +142,18 @@ impl Side {
 impl Bulk {
     /// Runs the scenario; `None`, after a message, if a server is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
-        let (name, bytes) = match self.openssh {
-            false => ("bulk", self.bytes.unwrap_or(PLAYGROUND_BYTES)),
-            true => ("bulk --openssh", self.bytes.unwrap_or(OPENSSH_BYTES)),
+        let name = match (self.openssh, self.pinned) {
+            (false, false) => "bulk",
+            (true, false) => "bulk --openssh",
+            (false, true) => "bulk --pinned",
+            (true, true) => "bulk --openssh --pinned",
         };
+        let bytes = self.bytes.unwrap_or(if self.openssh { OPENSSH_BYTES } else { PLAYGROUND_BYTES });
+        let own = Process::own();
+        if self.pinned {
+            // What this process starts from here on is on its core too.
+            own.pin(OTHERS)?;
+        }
         let mut report = Report::new(name);
         let Some(server) = Server::start(name, self.openssh)? else { return Ok(None) };
         let target = server.place();
@@ -137,51 +161,66 @@ impl Bulk {
         let mut transit =
             Side::start("gateway, neither screens nor recording", &target, &[UNRECORDED, UNFOLLOWED]).await?;
         let mut through = Side::start("gateway", &target, &[UNRECORDED]).await?;
-        let unlimited = ("PULSEGATE__RECORDING__MAX_SIZE", "1024GiB");
-        let policy = ("PULSEGATE__RECORDING__POLICY", if self.required { "required" } else { "best_effort" });
-        let mut recorded = Side::start("gateway, recording", &target, &[unlimited, policy]).await?;
+        let mut recorded = if self.pinned { None } else { Some(self.recorded(&target).await?) };
         let mut relay = Relay::start(&target).await?;
         let relaying = relay.process();
         let mut ssh = Ssh::open(&target, &[]).await?;
+        if self.pinned {
+            let gateways = [transit.gateway.process(), through.gateway.process(), relaying];
+            gateways.into_iter().chain(ssh.as_ref().map(Ssh::process)).try_for_each(|client| client.pin(MEASURED))?;
+        }
         let (mut bare_sum, mut relayed, mut direct) = (Sum::default(), Sum::default(), Sum::default());
         for _ in 0..self.rounds {
-            bare_sum.flood(&mut bare, Process::own(), bytes).await?;
+            if self.pinned {
+                own.pin(MEASURED)?;
+            }
+            bare_sum.flood(&mut bare, own, bytes).await?;
+            if self.pinned {
+                own.pin(OTHERS)?;
+            }
             relayed.flood(&mut relay, relaying, bytes).await?;
             if let Some(ssh) = &mut ssh {
                 let process = ssh.process();
                 direct.flood(ssh, process, bytes).await?;
             }
-            for side in [&mut transit, &mut through, &mut recorded] {
+            for side in [&mut transit, &mut through].into_iter().chain(&mut recorded) {
                 side.flood(bytes).await?;
             }
         }
         bare_sum.tell("bare client", &mut report);
         relayed.tell("bare relay", &mut report);
-        for side in [&transit, &through, &recorded] {
+        for side in [&transit, &through].into_iter().chain(&recorded) {
             side.sum.tell(side.name, &mut report);
         }
-        self.missing(&recorded.gateway, &mut report).await?;
-        compare_gateways(&transit.sum, &through.sum, &recorded.sum, &mut report);
+        compare_gateways(&transit.sum, &through.sum, &mut report);
+        if let Some(recorded) = &recorded {
+            self.missing(&recorded.gateway, &mut report).await?;
+            compare_recorded(&transit.sum, &recorded.sum, &mut report);
+        }
         let (browser, through) = (through.browser, through.sum);
         report.tell("gateway's browser: CPU", browser / (through.bytes as f64 / 1e9), "s/GB");
         // The part of the goals that remains for any program that forwards what the client reads.
-        report.tell("speed, relay / bare", relayed.megabytes_per_second() / bare_sum.megabytes_per_second(), "×");
-        report.tell("CPU per byte, relay / bare", relayed.cpu_per_gigabyte() / bare_sum.cpu_per_gigabyte(), "×");
-        let speed = through.megabytes_per_second() / bare_sum.megabytes_per_second();
-        let cost = through.cpu_per_gigabyte() / bare_sum.cpu_per_gigabyte();
-        report.hold("speed, gateway / bare", speed, "×", Goal::AtLeast(MIN_SPEED));
-        report.hold("CPU per byte, gateway / bare", cost, "×", Goal::AtMost(MAX_COST));
+        report.tell("speed, relay / bare", relayed.speed_against(&bare_sum), "×");
+        report.tell("CPU per byte, relay / bare", relayed.cost_against(&bare_sum), "×");
+        report.hold("speed, gateway / bare", through.speed_against(&bare_sum), "×", Goal::AtLeast(MIN_SPEED));
+        report.hold("CPU per byte, gateway / bare", through.cost_against(&bare_sum), "×", Goal::AtMost(MAX_COST));
         if ssh.is_some() {
             self.compare_with_openssh(&through, &direct, &mut report);
         }
         Ok(Some(report))
     }
 
+    /// Starts a gateway that records everything.
+    async fn recorded(&self, target: &Place) -> Result<Side> {
+        let unlimited = ("PULSEGATE__RECORDING__MAX_SIZE", "1024GiB");
+        let policy = ("PULSEGATE__RECORDING__POLICY", if self.required { "required" } else { "best_effort" });
+        Side::start("gateway, recording", target, &[unlimited, policy]).await
+    }
+
     fn compare_with_openssh(&self, through: &Sum, direct: &Sum, report: &mut Report) {
         direct.tell("OpenSSH's client", report);
-        let speed = through.megabytes_per_second() / direct.megabytes_per_second();
-        let cost = through.cpu_per_gigabyte() / direct.cpu_per_gigabyte();
-        report.tell("CPU per byte, gateway / OpenSSH", cost, "×");
+        let speed = through.speed_against(direct);
+        report.tell("CPU per byte, gateway / OpenSSH", through.cost_against(direct), "×");
         if self.openssh {
             report.hold("speed, gateway / OpenSSH", speed, "×", Goal::AtLeast(MIN_DIRECT_SPEED));
             report.hold("CPU, gateway", through.cpu_per_gigabyte(), "s/GB", Goal::AtMost(MAX_CPU));
@@ -205,12 +244,16 @@ impl Bulk {
     }
 }
 
-/// Reports what following screens and recording cost a gateway.
-fn compare_gateways(transit: &Sum, through: &Sum, recorded: &Sum, report: &mut Report) {
-    let speed = |sum: &Sum| sum.megabytes_per_second() / transit.megabytes_per_second();
-    let cost = |sum: &Sum| sum.cpu_per_gigabyte() / transit.cpu_per_gigabyte();
-    report.hold("speed, screens / neither", speed(through), "×", Goal::AtLeast(MIN_FOLLOWED_SPEED));
-    report.tell("CPU per byte, screens / neither", cost(through), "×");
-    report.hold("speed, screens and recording / neither", speed(recorded), "×", Goal::AtLeast(MIN_RECORDED_SPEED));
-    report.tell("CPU per byte, screens and recording / neither", cost(recorded), "×");
+/// Reports what following screens costs a gateway.
+fn compare_gateways(transit: &Sum, through: &Sum, report: &mut Report) {
+    let speed = through.speed_against(transit);
+    report.hold("speed, screens / neither", speed, "×", Goal::AtLeast(MIN_FOLLOWED_SPEED));
+    report.tell("CPU per byte, screens / neither", through.cost_against(transit), "×");
+}
+
+/// Reports what recording costs it besides.
+fn compare_recorded(transit: &Sum, recorded: &Sum, report: &mut Report) {
+    let speed = recorded.speed_against(transit);
+    report.hold("speed, screens and recording / neither", speed, "×", Goal::AtLeast(MIN_RECORDED_SPEED));
+    report.tell("CPU per byte, screens and recording / neither", recorded.cost_against(transit), "×");
 }

@@ -48,6 +48,9 @@ const FLOOD: u64 = 10_000_000_000;
 /// Lower limit of the flood's speed, relative to its pace: without a flood nothing is measured.
 const REACHED: f64 = 0.5;
 
+/// Lower limit of the flood's speed through the gateway, relative to OpenSSH's client, however busy the machine is.
+const FLOWS: f64 = 0.1;
+
 /// The options of the scenario.
 #[derive(Args)]
 pub struct Neighbour {
@@ -114,11 +117,13 @@ impl Neighbour {
             }
             through.round(&self, &mut typists).await?;
         }
-        let bare = bare.close("bare clients", &mut report, &self)?;
-        if let Some(ssh) = ssh {
-            ssh.close("OpenSSH's clients", &mut report, &self)?;
+        let (_, bare) = bare.close("bare clients", &mut report, &self)?;
+        let direct = ssh.map(|ssh| ssh.close("OpenSSH's clients", &mut report, &self)).transpose()?;
+        let (reached, through) = through.close("gateway", &mut report, &self)?;
+        if let Some((direct, _)) = direct {
+            report.hold("the flood, gateway / OpenSSH", reached / direct, "×", Goal::AtLeast(REACHED));
+            report.must("the flood, gateway / OpenSSH", reached / direct, "×", Goal::AtLeast(FLOWS));
         }
-        let through = through.close("gateway", &mut report, &self)?;
         for ((bare, through), limit) in bare.into_iter().zip(through).zip([BESIDE_YES_P50, BESIDE_YES_P99]) {
             let name = bare.name;
             report.tell(format!("bare clients: echo {name}, beside / alone"), bare.slowed(), "×");
@@ -186,8 +191,8 @@ impl Side {
         Ok(())
     }
 
-    /// Reports the figures; returns the median and the 99th percentile.
-    fn close(mut self, who: &str, report: &mut Report, how: &Neighbour) -> Result<[Pair; 2]> {
+    /// Reports the figures; returns the flood's MB/s, the median and the 99th percentile.
+    fn close(mut self, who: &str, report: &mut Report, how: &Neighbour) -> Result<(f64, [Pair; 2])> {
         let reached = self.page.read.load(Ordering::Relaxed) as f64 / 1e6 / self.flood.as_secs_f64();
         let what = format!("{who}: the flood");
         if how.openssh {
@@ -196,12 +201,13 @@ impl Side {
             report.hold(what, reached, "MB/s", Goal::AtLeast(how.pace as f64 * REACHED));
         }
         self.page.close()?;
-        Ok([("p50", 0.5), ("p99", 0.99)].map(|(name, share)| {
+        let pairs = [("p50", 0.5), ("p99", 0.99)].map(|(name, share)| {
             let (alone, beside) = (self.alone.quantile_us(share), self.beside.quantile_us(share));
             report.tell(format!("{who}: echo {name} alone"), alone, "µs");
             report.tell(format!("{who}: echo {name} beside a flood"), beside, "µs");
             Pair { name, alone, beside }
-        }))
+        });
+        Ok((reached, pairs))
     }
 }
 

@@ -44,7 +44,10 @@ until [ -s "$0/pid" ]; do
 done
 if [ -s "$0/pid" ]; then echo ready; else echo "$(tail -n 1 "$0/log")"; fi
 read -r never
-kill -9 $server $(cat /proc/$server/task/$server/children)
+# A connection is a process group: without root, its shell is no child of the server's child.
+connections=$(cat /proc/$server/task/$server/children)
+kill -9 $server $connections
+for connection in $connections; do kill -9 -$connection; done
 wait $server
 rm -rf "$0"
 "#;
@@ -117,13 +120,14 @@ pub fn raw() -> Result<()> {
     }
 }
 
-/// Returns the server's settings.
+/// Returns the server's settings. The shell's home is the server's folder: Debian's bash reads `~/.bashrc` for every
+/// command that sshd starts, and cuts `~/.bash_history`.
 fn config(folder: &Path, port: u16) -> String {
     let folder = folder.display();
     format!(
         "ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\n\
          PidFile {folder}/pid\nForceCommand exec bash --noediting --rcfile {folder}/bashrc -i\nStrictModes no\n\
-         PermitRootLogin yes\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\n\
+         SetEnv HOME={folder}\nPermitRootLogin yes\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\n\
          PrintLastLog no\nLogLevel ERROR\nMaxStartups 200\nMaxSessions 200\n"
     )
 }
@@ -134,7 +138,7 @@ fn bashrc(folder: &Path, program: &Path) -> String {
     let (flood, program) = (folder.join("flood").display().to_string(), program.display());
     format!(
         r"stty -echo
-unset PROMPT_COMMAND
+unset PROMPT_COMMAND HISTFILE
 PS1='\[\e[1;32m\]playground\[\e[0m\]:\[\e[1;34m\]~\[\e[0m\]$ '
 flood() {{
     local left=$1
@@ -182,6 +186,10 @@ fn output(command: &mut Command) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
     use crate::{
         bare::Bare,
@@ -199,8 +207,11 @@ mod tests {
             shell::flood(&mut shell, bytes).await.unwrap();
         }
         let folder = server.place().key.unwrap().parent().unwrap().to_owned();
+        // Nothing of the user's own is read or written.
+        shell.say(b"echo \"<$HOME|$HISTFILE>\"\r").await.unwrap();
+        shell::hear_until(&mut shell, format!("<{}|>", folder.display()).as_bytes()).await.unwrap();
         drop(server);
         assert!(!folder.exists());
-        while shell.hear().await.is_ok() {}
+        timeout(Duration::from_secs(30), async { while shell.hear().await.is_ok() {} }).await.unwrap();
     }
 }
