@@ -54,6 +54,8 @@ struct Neighbour {
     /// view is cut.
     moved_alone: Option<Instant>,
     lost: bool,
+    /// Whether the records had its row at their last reading.
+    recorded: bool,
     /// The time since which its row stands as that of a node that left; a time in which nobody looked counts.
     left: Option<Instant>,
 }
@@ -113,9 +115,6 @@ impl Neighbours {
         {
             self.restart_beats(now);
         }
-        if let Some(beats) = beats.as_ref().filter(|_| self.sees_leases) {
-            self.forget_unheard(beats);
-        }
         let own = self.own.clone();
         for (id, beat) in beats.into_iter().flatten().filter(|(id, _)| *id != own) {
             let neighbour = self.neighbour(now, id);
@@ -142,11 +141,12 @@ impl Neighbours {
             self.restart_leases(now);
         }
         if let Some(nodes) = &nodes {
-            self.forget_removed(now, nodes);
+            self.forget_removed(nodes);
         }
         let (own, sees_beats) = (self.own.clone(), self.sees_beats);
         for node in nodes.into_iter().flatten().filter(|node| node.id != own) {
             let neighbour = self.neighbour(now, node.id.clone());
+            neighbour.recorded = true;
             let before = std::mem::replace(&mut neighbour.read, now);
             let left = node.holder == Holder::Left;
             let moved = match &mut neighbour.lease {
@@ -172,26 +172,14 @@ impl Neighbours {
         }
     }
 
-    /// Forgets the nodes that are in the records no more and had left, or were silent for so long that they would be
-    /// fenced: of a node without a row nothing can be fenced. Any other stays as it was last seen: that its row is
-    /// missing proves nothing.
-    fn forget_removed(&mut self, now: Instant, nodes: &[Node]) {
+    /// Forgets the nodes that had left and are in the records no more. Any other without a row stays as it was last seen,
+    /// since that the row is missing proves nothing, but is not judged: there is nothing to fence.
+    fn forget_removed(&mut self, nodes: &[Node]) {
         let there: BTreeSet<&NodeId> = nodes.iter().map(|node| &node.id).collect();
-        let sees_beats = self.sees_beats;
         self.known.retain(|id, neighbour| {
-            let over = match neighbour.lease.as_ref().map(|lease| lease.seen().holder) {
-                Some(Holder::Left) => true,
-                Some(Holder::Held) => neighbour.is_still(now, sees_beats),
-                Some(Holder::Fenced) | None => false,
-            };
-            !over || there.contains(id)
+            neighbour.recorded = there.contains(id);
+            neighbour.recorded || neighbour.left.is_none()
         });
-    }
-
-    /// Forgets the nodes that only the live view had, and has no more: the records have no row of them.
-    fn forget_unheard(&mut self, beats: &[(NodeId, String)]) {
-        let there: BTreeSet<&NodeId> = beats.iter().map(|(id, _)| id).collect();
-        self.known.retain(|id, neighbour| neighbour.lease.is_some() || there.contains(id));
     }
 
     /// Restarts every window: this node did not run for a while, so changes it did not see prove nothing.
@@ -201,7 +189,8 @@ impl Neighbours {
     }
 
     fn neighbour(&mut self, now: Instant, id: NodeId) -> &mut Neighbour {
-        let unknown = Neighbour { lease: None, read: now, beat: None, moved_alone: None, lost: false, left: None };
+        let (lease, beat, moved_alone, left) = (None, None, None, None);
+        let unknown = Neighbour { lease, read: now, beat, moved_alone, lost: false, recorded: false, left };
         self.known.entry(id).or_insert(unknown)
     }
 
@@ -270,15 +259,16 @@ impl Neighbours {
 
     /// Returns the nodes that may be fenced now: their leases stood still for longer than they may serve, and so did
     /// their beats if those can be read. Returns none while more than half of all nodes are lost at once, this one
-    /// counted as not lost: then this one is more likely the one cut off.
+    /// counted as not lost: then this one is more likely the one cut off. Nodes without a row do not count.
     pub fn to_fence(&self, now: Instant) -> Vec<Node> {
-        let states = self.states(now);
-        let held = states.values().filter(|state| matches!(state.standing, Standing::Serving | Standing::Lost)).count();
-        let lost = states.values().filter(|state| state.standing == Standing::Lost).count();
+        let recorded = || self.known.values().filter(|neighbour| neighbour.recorded);
+        let count = |standing| recorded().filter(|neighbour| self.state(now, neighbour).standing == standing).count();
+        let lost = count(Standing::Lost);
+        let held = lost + count(Standing::Serving);
         if !self.sees_leases || 2 * lost > held + 1 {
             return Vec::new();
         }
-        let still = self.known.values().filter(|neighbour| neighbour.is_still(now, self.sees_beats));
+        let still = recorded().filter(|neighbour| neighbour.is_still(now, self.sees_beats));
         let nodes = still.filter_map(|neighbour| neighbour.lease.as_ref().map(Watched::seen));
         nodes.filter(|node| node.holder == Holder::Held).cloned().collect()
     }

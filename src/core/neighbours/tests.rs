@@ -224,39 +224,34 @@ fn a_fenced_or_left_node_is_not_judged_again() {
 }
 
 #[test]
-fn a_node_is_forgotten_with_its_row_once_it_left_or_could_be_fenced() {
-    let mut room = Room::with(&["held", "fenced", "left"]);
+fn only_a_node_that_left_is_forgotten_with_its_row_and_none_without_a_row_is_judged() {
+    let mut room = Room::with(&["a", "fenced", "held", "left"]);
     room.leases.get_mut("fenced").unwrap().1 = Holder::Fenced;
     room.leases.get_mut("left").unwrap().1 = Holder::Left;
     room.read();
-    room.leases.clear();
-    room.beats.clear();
-    room.read();
-    assert_eq!(room.known(), ["fenced", "held"]);
-    // A row that is missing cannot be fenced.
-    let patience = patience(SERVE).as_secs_f64();
-    room.pass(patience - 0.5, &[]);
-    assert_eq!((room.known(), room.to_fence()), (vec!["fenced".into(), "held".into()], vec![]));
-    room.pass(1.0, &[]);
-    assert_eq!((room.known(), room.to_fence()), (vec!["fenced".to_owned()], vec![]));
-    assert_eq!(room.neighbours.fenced().len(), 1);
+    let a = room.leases["a"];
+    room.leases = [("a", a)].into();
+    room.pass(1.0, &["a"]);
+    assert_eq!(room.known(), ["a", "fenced", "held"]);
+    // Both are silent for longer than they may serve, and half of the nodes that count are lost, not two of three.
+    room.pass(60.0, &[]);
+    assert_eq!((room.standing("a"), room.standing("held")), (Standing::Lost, Standing::Lost));
+    assert_eq!((room.to_fence(), room.neighbours.fenced().len()), (vec!["a".to_owned()], 1));
+    // It was there all the time.
+    room.leases.insert("held", (1, Holder::Held));
+    room.pass(1.0, &["a"]);
+    room.pass(60.0, &["a"]);
+    assert_eq!(room.to_fence(), ["held"]);
 }
 
 #[test]
-fn what_only_the_live_view_knew_is_forgotten_with_its_beat() {
+fn what_only_the_live_view_knows_is_lost_once_it_is_silent_and_stays_so() {
     let mut room = Room::with(&["a"]);
     room.beats.insert("view", 0);
     room.pass(2.0, &["a"]);
-    assert_eq!((room.standing("a"), room.standing("view")), (Standing::Serving, Standing::Lost));
     room.beats.remove("view");
-    // The records may have it: they cannot be read.
-    room.neighbours.hear_leases(room.now, None);
-    let beats = vec![(NodeId("a".into()), "0".to_owned())];
-    room.neighbours.hear_beats(room.now, Some(beats));
-    assert_eq!(room.known(), ["a", "view"]);
-    room.read_leases();
-    room.read();
-    assert_eq!(room.known(), ["a"]);
+    room.pass(60.0, &[]);
+    assert_eq!((room.standing("view"), room.to_fence()), (Standing::Lost, vec!["a".to_owned()]));
 }
 
 #[test]
