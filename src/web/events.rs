@@ -13,7 +13,10 @@ use actix_web::{
 };
 use futures_util::{Stream, stream};
 use serde_json::json;
-use tokio::sync::{broadcast::error::RecvError, watch};
+use tokio::sync::{
+    broadcast::{self, error::RecvError},
+    watch,
+};
 
 use super::{auth::Caller, error::Problem, sessions, state::State, view::session_json};
 use crate::{
@@ -160,33 +163,29 @@ impl Feed {
         }
         let mut phase = self.phase.take()?;
         let told = match self.backlog.pop_front() {
-            Some(event) => Ok(Ok(event)),
+            Some(event) => Ok(Some(event)),
             None => tokio::select! {
                 // Pending events come before the end.
                 biased;
-                told = tokio::time::timeout(self.keep_alive, self.subscription.live.recv()) => told,
+                told = tokio::time::timeout(self.keep_alive, hear(&mut self.subscription.live)) => told,
                 Ok(_) = phase.wait_for(|phase| *phase >= Phase::ShutDown) => return Some(Bytes::from_static(END)),
             },
         };
         self.phase = Some(phase);
         let caller = self.caller.now(&self.state)?;
         match told {
-            Ok(Ok(event)) if event.sequence > self.last.saturating_add(1) => {
+            Ok(Some(event)) if event.sequence > self.last.saturating_add(1) => {
                 self.last = event.sequence.saturating_sub(1);
                 self.backlog.push_front(event);
                 Some(self.miss())
             }
-            Ok(Ok(event)) => {
+            Ok(Some(event)) => {
                 self.last = event.sequence;
                 // An event that the caller may not see only advances their place.
                 let shown = sessions::sees(&caller, &event.session);
                 Some(if shown { frame(&event) } else { place(self.last) })
             }
-            Ok(Err(RecvError::Lagged(missed))) => {
-                self.last = self.last.saturating_add(missed);
-                Some(self.miss())
-            }
-            Ok(Err(RecvError::Closed)) => None,
+            Ok(None) => None,
             Err(_silence) => Some(Bytes::from_static(b": still here\n\n")),
         }
     }
@@ -225,6 +224,17 @@ impl Feed {
     }
 }
 
+/// Waits for the next event, whose number shows what this reader missed before it; `None` once there are no more.
+async fn hear(live: &mut broadcast::Receiver<SessionEvent>) -> Option<SessionEvent> {
+    loop {
+        match live.recv().await {
+            Ok(event) => return Some(event),
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return None,
+        }
+    }
+}
+
 /// Writes an event. JSON contains no line break of its own, so one `data:` line holds it.
 fn frame(event: &SessionEvent) -> Bytes {
     let data = json!({ "session": session_json(&event.session), "detail": event.detail });
@@ -249,7 +259,6 @@ fn gap() -> Bytes {
 mod tests {
     use actix_web::ResponseError;
     use futures_util::StreamExt;
-    use tokio::sync::broadcast;
 
     use super::*;
     use crate::web::fixture::{caller, record, settings, state_with};
@@ -330,6 +339,17 @@ mod tests {
         let told = told(feed).await;
         let behind = ["event: snapshot id: 3", "event: session id: 4", "event: session id: 5"];
         assert_eq!(told, [[": open", "id: 0", "event: gap data: {}"], behind].concat());
+    }
+
+    #[actix_rt::test]
+    async fn what_is_missing_for_all_among_what_one_missed_is_one_gap() {
+        let (sender, feed) = feed(0, vec![], false);
+        for sequence in [1, 50, 51, 52] {
+            sender.send(event(sequence)).unwrap();
+        }
+        drop(sender);
+        let behind = ["event: snapshot id: 50", "event: session id: 51", "event: session id: 52"];
+        assert_eq!(told(feed).await, [[": open", "id: 0", "event: gap data: {}"], behind].concat());
     }
 
     #[actix_rt::test]
