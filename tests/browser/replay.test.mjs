@@ -130,6 +130,13 @@ promise("a replay that cannot read its recording again says so and stops, and go
   await shows(10_800);
   await alert.waitFor({ state: "detached" });
 
+  await tear();
+  await seek(3);
+  await alert.waitFor();
+  await play.click();
+  await alert.waitFor({ state: "detached" });
+  await play.filter({ hasText: "Pause" }).waitFor();
+
   await page.getByTestId("replay-search").fill("line 777 lorem");
   await page.getByTestId("replay-search").press("Enter");
   await hits.filter({ hasText: "1 of 1" }).waitFor();

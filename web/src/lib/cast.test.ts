@@ -97,13 +97,14 @@ describe("a player", () => {
   const long = Array.from({ length: 400 }, (_, at) => event(at, "o", `${at}:${"x".repeat(20_000)}\n`)).join("");
   const lines = long + event(400, "r", "132x50") + event(401, "o", "end");
   const made = film(lines);
+  const short = `${lines.split("\n", 100).join("\n")}\n`;
   const events = lines.trimEnd().split("\n").map((line) => JSON.parse(line) as [number, string, string]);
   const shown = (at: number) => events.map(([when, code, text]) => (when <= at && code === "o" ? text : "")).join("");
 
   it("shows the same after any jumps as after playing, by keyframes", async () => {
     const paper = new Paper();
     const player = new Player(made, paper);
-    await player.index(new Paper(), () => false);
+    await player.index(new Paper(), () => false, async () => {});
     expect(player.keyframes).toBeGreaterThan(10);
     for (const at of [390, 3, 200, 199, 400.5, 0, 401]) {
       await player.jump(at);
@@ -119,7 +120,7 @@ describe("a player", () => {
   it("draws nothing of what a jump passes over while it plays, nor of what was to be played before it", async () => {
     const paper = new Paper();
     const player = new Player(made, paper);
-    await player.index(new Paper(), () => false);
+    await player.index(new Paper(), () => false, async () => {});
     player.skipIdle = false;
     player.advance(1);
     void player.jump(200);
@@ -153,7 +154,7 @@ describe("a player", () => {
   it.each([true, false])("leaves the screen until what a jump back leads to is read; with keyframes: %s", async (indexed) => {
     const paper = new Paper();
     const player = new Player(made, paper);
-    if (indexed) await player.index(new Paper(), () => false);
+    if (indexed) await player.index(new Paper(), () => false, async () => {});
     for (const next of [() => player.jump(200), () => player.jump(399), () => player.advance(1)]) {
       await player.jump(390);
       await torn(() => player.jump(200));
@@ -164,18 +165,48 @@ describe("a player", () => {
   });
 
   it("reads again what could not be read, and draws nothing twice", async () => {
-    const [again, paper, behind] = [film(lines), new Paper(), new Paper()];
+    const [again, paper] = [film(lines), new Paper()];
     const player = new Player(again, paper);
-    const calls = [() => player.jump(200), () => player.advance(100), () => player.index(behind, () => false), () => again.search("399:")];
+    const calls = [() => player.jump(200), () => player.advance(100), () => again.search("399:")];
     for (const call of calls) {
       await player.jump(3);
       await torn(call);
       await call();
       expect(paper.text === shown(player.at)).toBe(true);
     }
-    expect(player.keyframes).toBeGreaterThan(10);
-    await player.jump(300);
-    expect(paper.text === shown(300)).toBe(true);
+  });
+
+  it("makes all keyframes, each once, in spite of a piece that cannot be read at first", async () => {
+    const [again, paper] = [film(short), new Paper()];
+    const [player, whole, pause] = [new Player(again, paper), new Player(film(short), new Paper()), vi.fn(async () => {})];
+    await whole.index(new Paper(), () => false, pause);
+    expect(pause).not.toHaveBeenCalled();
+    const read = again.read.bind(again);
+    const torn = vi.spyOn(again, "read").mockImplementation((from, to) => {
+      if (from < 50) return read(from, to);
+      torn.mockRestore();
+      return Promise.reject(new Error("torn"));
+    });
+    await player.index(new Paper(), () => false, pause);
+    expect(whole.keyframes).toBeGreaterThan(5);
+    expect([player.keyframes, pause.mock.calls.length]).toEqual([whole.keyframes, 1]);
+    await player.jump(99);
+    expect(paper.text === shown(99)).toBe(true);
+  });
+
+  it("waits a few times for what an index cannot read, and goes on with the next call", async () => {
+    const again = film(short);
+    const [player, behind, pause] = [new Player(again, new Paper()), new Paper(), vi.fn(async () => {})];
+    const torn = vi.spyOn(again, "read").mockRejectedValue(new Error("torn"));
+    const index = () => player.index(behind, () => false, pause);
+    await index();
+    expect([player.keyframes, pause.mock.calls.length]).toEqual([0, 4]);
+    // Called for every piece that arrives, it does not begin to wait anew.
+    await index();
+    expect(pause).toHaveBeenCalledTimes(4);
+    torn.mockRestore();
+    await index();
+    expect(player.keyframes).toBeGreaterThan(5);
   });
 
   it("plays at its speed and skips what is idle", async () => {

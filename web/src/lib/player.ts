@@ -27,6 +27,9 @@ const KEYFRAME_EVERY = 256 * 1024;
 /** Seconds that remain of a skipped pause, so that a viewer sees that there was one. */
 const IDLE_LEFT = 0.5;
 
+/** Failed tries in a row, from which on an index waits no more for what cannot be read. */
+const MAX_INDEX_TRIES = 5;
+
 /** Characters that are written at once, so that the page stays responsive in between. */
 const CHUNK_BYTES = 128 * 1024;
 
@@ -58,6 +61,8 @@ export class Player {
   #count = 0;
   #drawn = 0;
   #keyframes: Keyframe[] = [];
+  /** Tries to index in a row that met what cannot be read. */
+  #failedTries = 0;
   /** The last drawing step: each step waits for the one before, and is dropped if a jump came after it. */
   #turn: Promise<void> = Promise.resolve();
   #jumps = 0;
@@ -100,8 +105,23 @@ export class Player {
   }
 
   /** Plays what has arrived on another stage, always the same one, and keeps a keyframe now and then. Resolves at the
-   *  end of what is there; if some of it cannot be read, rejects and goes on from there the next time. */
-  async index(stage: Stage, gone: () => boolean): Promise<void> {
+   *  end of what is there. If some of it cannot be read, tries again after a `pause`, a few times, and the next call
+   *  goes on from there; that it failed is not told, as without keyframes a jump only takes longer. */
+  async index(stage: Stage, gone: () => boolean, pause: () => Promise<void>): Promise<void> {
+    while (!gone()) {
+      try {
+        await this.#index(stage, gone);
+        this.#failedTries = 0;
+        return;
+      } catch {
+        this.#failedTries += 1;
+        if (this.#failedTries >= MAX_INDEX_TRIES) return;
+        await pause();
+      }
+    }
+  }
+
+  async #index(stage: Stage, gone: () => boolean): Promise<void> {
     const [film, last] = [this.#film, this.#keyframes.at(-1)];
     if (last === undefined) stage.resize(film.cols, film.rows);
     let { cols, rows, count: from } = last ?? { cols: film.cols, rows: film.rows, count: 0 };
