@@ -34,10 +34,6 @@ const MAX_CPU: f64 = 5.0;
 const PLAYGROUND_BYTES: u64 = 200_000_000;
 const OPENSSH_BYTES: u64 = 30_000_000;
 
-/// With `--pinned`: the core of the client that is measured, and that of its server, its browser and everything else.
-const MEASURED: usize = 0;
-const OTHERS: usize = 1;
-
 /// The metric that counts the bytes missing from recordings.
 const LOST: &str = "pulsegate_recording_lost_bytes_total";
 
@@ -67,10 +63,6 @@ pub struct Bulk {
     /// Flood a terminal of a private OpenSSH server, with a key, in place of the playground.
     #[arg(long)]
     pub openssh: bool,
-    /// Give the client that is measured one core, and everything else another one, in place of as the system lays them
-    /// out, which differs from run to run by a third. Without recording, whose threads need a core of their own.
-    #[arg(long)]
-    pub pinned: bool,
 }
 
 /// The totals of one side.
@@ -142,18 +134,10 @@ impl Side {
 impl Bulk {
     /// Runs the scenario; `None`, after a message, if a server is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
-        let name = match (self.openssh, self.pinned) {
-            (false, false) => "bulk",
-            (true, false) => "bulk --openssh",
-            (false, true) => "bulk --pinned",
-            (true, true) => "bulk --openssh --pinned",
+        let (name, bytes) = match self.openssh {
+            false => ("bulk", self.bytes.unwrap_or(PLAYGROUND_BYTES)),
+            true => ("bulk --openssh", self.bytes.unwrap_or(OPENSSH_BYTES)),
         };
-        let bytes = self.bytes.unwrap_or(if self.openssh { OPENSSH_BYTES } else { PLAYGROUND_BYTES });
-        let own = Process::own();
-        if self.pinned {
-            // What this process starts from here on is on its core too.
-            own.pin(OTHERS)?;
-        }
         let mut report = Report::new(name);
         let Some(server) = Server::start(name, self.openssh)? else { return Ok(None) };
         let target = server.place();
@@ -161,42 +145,29 @@ impl Bulk {
         let mut transit =
             Side::start("gateway, neither screens nor recording", &target, &[UNRECORDED, UNFOLLOWED]).await?;
         let mut through = Side::start("gateway", &target, &[UNRECORDED]).await?;
-        let mut recorded = if self.pinned { None } else { Some(self.recorded(&target).await?) };
+        let mut recorded = self.recorded(&target).await?;
         let mut relay = Relay::start(&target).await?;
         let relaying = relay.process();
         let mut ssh = Ssh::open(&target, &[]).await?;
-        if self.pinned {
-            let gateways = [transit.gateway.process(), through.gateway.process(), relaying];
-            gateways.into_iter().chain(ssh.as_ref().map(Ssh::process)).try_for_each(|client| client.pin(MEASURED))?;
-        }
         let (mut bare_sum, mut relayed, mut direct) = (Sum::default(), Sum::default(), Sum::default());
         for _ in 0..self.rounds {
-            if self.pinned {
-                own.pin(MEASURED)?;
-            }
-            bare_sum.flood(&mut bare, own, bytes).await?;
-            if self.pinned {
-                own.pin(OTHERS)?;
-            }
+            bare_sum.flood(&mut bare, Process::own(), bytes).await?;
             relayed.flood(&mut relay, relaying, bytes).await?;
             if let Some(ssh) = &mut ssh {
                 let process = ssh.process();
                 direct.flood(ssh, process, bytes).await?;
             }
-            for side in [&mut transit, &mut through].into_iter().chain(&mut recorded) {
+            for side in [&mut transit, &mut through, &mut recorded] {
                 side.flood(bytes).await?;
             }
         }
         bare_sum.tell("bare client", &mut report);
         relayed.tell("bare relay", &mut report);
-        for side in [&transit, &through].into_iter().chain(&recorded) {
+        for side in [&transit, &through, &recorded] {
             side.sum.tell(side.name, &mut report);
         }
-        compare_gateways(&transit.sum, &through.sum, &mut report);
-        if let Some(recorded) = &recorded {
-            self.missing(&recorded.gateway, &mut report).await?;
-            compare_recorded(&transit.sum, &recorded.sum, &mut report);
-        }
+        self.missing(&recorded.gateway, &mut report).await?;
+        compare_gateways(&transit.sum, &through.sum, &recorded.sum, &mut report);
         let (browser, through) = (through.browser, through.sum);
         report.tell("gateway's browser: CPU", browser / (through.bytes as f64 / 1e9), "s/GB");
         // The part of the goals that remains for any program that forwards what the client reads.
@@ -244,16 +215,11 @@ impl Bulk {
     }
 }
 
-/// Reports what following screens costs a gateway.
-fn compare_gateways(transit: &Sum, through: &Sum, report: &mut Report) {
-    let speed = through.speed_against(transit);
-    report.hold("speed, screens / neither", speed, "×", Goal::AtLeast(MIN_FOLLOWED_SPEED));
-    report.tell("CPU per byte, screens / neither", through.cost_against(transit), "×");
-}
-
-/// Reports what recording costs it besides.
-fn compare_recorded(transit: &Sum, recorded: &Sum, report: &mut Report) {
-    let speed = recorded.speed_against(transit);
-    report.hold("speed, screens and recording / neither", speed, "×", Goal::AtLeast(MIN_RECORDED_SPEED));
-    report.tell("CPU per byte, screens and recording / neither", recorded.cost_against(transit), "×");
+/// Reports what following screens and recording cost a gateway.
+fn compare_gateways(transit: &Sum, through: &Sum, recorded: &Sum, report: &mut Report) {
+    let [followed, all] = [through, recorded].map(|sum| (sum.speed_against(transit), sum.cost_against(transit)));
+    report.hold("speed, screens / neither", followed.0, "×", Goal::AtLeast(MIN_FOLLOWED_SPEED));
+    report.tell("CPU per byte, screens / neither", followed.1, "×");
+    report.hold("speed, screens and recording / neither", all.0, "×", Goal::AtLeast(MIN_RECORDED_SPEED));
+    report.tell("CPU per byte, screens and recording / neither", all.1, "×");
 }

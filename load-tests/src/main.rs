@@ -226,7 +226,7 @@ async fn smoke(json: bool) -> Result<()> {
     };
     for (openssh, bytes, rounds) in [(false, 20_000_000, 2), (true, 5_000_000, 1)] {
         hold(echo::Echo { keys: 200, rounds, pause_ms: 0, openssh }.run().await?)?;
-        hold(bulk::Bulk { bytes: Some(bytes), rounds: 1, required: true, openssh, pinned: false }.run().await?)?;
+        hold(bulk::Bulk { bytes: Some(bytes), rounds: 1, required: true, openssh }.run().await?)?;
         hold(neighbour::Neighbour { typists: 2, keys: 50, rounds, pace: 30, openssh }.run().await?)?;
     }
     hold(connect::Connect { rounds: 2, at_once: 8 }.run().await?)?;

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 /// Clock ticks per second in which Linux shows process times to every program (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -47,15 +47,6 @@ impl Process {
     /// Returns its number of threads.
     pub fn threads(self) -> Result<usize> {
         Ok(fs::read_dir(self.path("task"))?.count())
-    }
-
-    /// Moves all its threads to one core, and with them those that they start later.
-    pub fn pin(self, core: usize) -> Result<()> {
-        let mut command = Command::new("taskset");
-        command.args(["-a", "-c", "-p", &core.to_string(), &self.0.to_string()]).stdout(Stdio::null());
-        let status = command.status().context("taskset (Debian's util-linux) cannot be started")?;
-        ensure!(status.success(), "process {} cannot be moved to core {core}", self.0);
-        Ok(())
     }
 
     fn read(self, file: &str) -> Result<String> {
