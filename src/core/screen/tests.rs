@@ -194,6 +194,16 @@ fn colours_of_what_passes_by_hold_for_what_is_seen() {
 }
 
 #[test]
+fn lines_are_left_undrawn_only_where_no_margins_keep_a_part_of_the_screen() {
+    let said = b"above\x1b[5;10r\x1b[5;1H";
+    let lines = "line\r\n".repeat(100).into_bytes();
+    let mut screen = fed(Grid::default(), &[said]);
+    screen.leave(b"first\r\n", [&lines[..]].into_iter()).unwrap();
+    screen.feed(&lines).unwrap();
+    assert_eq!(screen.shown(), fed(Grid::default(), &[said, b"first\r\n", &lines]).shown());
+}
+
+#[test]
 fn text_is_skipped_only_where_nothing_on_the_screen_outlasts_it() {
     let summary = |text: &str| Summary::of(text.as_bytes(), Grid::default().scrolled());
     let lines = |count: usize| summary(&"line\r\n".repeat(count));
