@@ -122,7 +122,7 @@ impl Neighbour {
         let (reached, through) = through.close("gateway", &mut report, &self)?;
         if let Some((direct, _)) = &direct {
             report.hold("the flood, gateway / OpenSSH", reached / direct, "×", Goal::AtLeast(REACHED));
-            report.must("the flood, gateway / OpenSSH", reached / direct, "×", Goal::AtLeast(FLOWS));
+            report.must("the flood, gateway / OpenSSH, however busy", reached / direct, "×", Goal::AtLeast(FLOWS));
         }
         for (bare, through) in bare.iter().zip(&through) {
             let name = bare.name;

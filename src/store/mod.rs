@@ -164,6 +164,19 @@ pub struct Command {
     pub detail: String,
 }
 
+/// What nodes that are gone left in the shared records. Both times are other hosts', whose clocks may be wrong.
+#[derive(Debug, Clone)]
+pub struct Leftovers {
+    /// Nodes that were seen to have left: of them, those that began once and have nothing open in the records.
+    pub left: BTreeSet<NodeId>,
+    /// And that renewed their lease last before this.
+    pub left_before: UtcMicros,
+    /// Commands from before this, for sessions that are not open in the records.
+    pub sent_before: UtcMicros,
+    /// The most nodes, and the most commands, to remove at once.
+    pub limit: u32,
+}
+
 /// A record store that several nodes share. Once the epoch of a node has moved on, by its next start or by a fence,
 /// [`apply`](RecordStore::apply) may only close sessions born in an earlier one: other writes of them change nothing.
 pub trait SharedRecords: RecordStore {
@@ -183,18 +196,9 @@ pub trait SharedRecords: RecordStore {
     /// Takes the commands that wait for `node`, oldest first.
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>>;
 
-    /// Removes at most `limit` nodes and at most `limit` commands that nobody needs any more, and returns how many it
-    /// found: of `left`, the nodes that began once, left in order, renewed their lease last before `left_before` and have
-    /// nothing open here; commands from before `sent_before` for sessions that are not open here. Both times are other
-    /// hosts', whose clocks may be wrong. Every other node stays for good: its epoch holds off an earlier start of it,
-    /// however late that comes.
-    fn remove_gone(
-        &self,
-        left: BTreeSet<NodeId>,
-        left_before: UtcMicros,
-        sent_before: UtcMicros,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Removes nodes and commands that nobody needs any more, and returns how many it found. Every other node stays for
+    /// good: its epoch holds off an earlier start of it, however late that comes.
+    fn remove_gone(&self, gone: Leftovers) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Returns the key that seals the messages of these nodes in a live view: `proposed`, random bytes, if there is
     /// none yet, else the one that all of them already share.

@@ -12,7 +12,7 @@ use crate::{
     actor::clock,
     core::record::{BootTime, Record, SessionId, UtcMicros, micros},
     recording::directory::RecordingDir,
-    store::StoreError,
+    store::{Leftovers, StoreError},
 };
 
 /// Seconds until the next attempt once nothing is left to remove: history ages by days.
@@ -154,13 +154,14 @@ impl RegistryActor {
             return;
         }
         self.gone.under_way = true;
-        let (left, sent) = (self.gone.before(LEFT_FOR), self.gone.before(UNTAKEN_FOR));
-        let batch = self.settings.cleanup_batch;
-        let seen = self.others.borrow().left_for(clock::instant(), SEEN_LEFT_FOR);
-        let work = async move { records.remove_gone(seen, left, sent, batch).await };
+        let (left_before, sent_before) = (self.gone.before(LEFT_FOR), self.gone.before(UNTAKEN_FOR));
+        let limit = self.settings.cleanup_batch;
+        let left = self.others.borrow().left_for(clock::instant(), SEEN_LEFT_FOR);
+        let gone = Leftovers { left, left_before, sent_before, limit };
+        let work = async move { records.remove_gone(gone).await };
         ctx.spawn(work.into_actor(self).map(move |outcome, registry, _| {
             registry.gone.under_way = false;
-            if !matches!(outcome, Ok(removed) if removed >= u64::from(batch)) {
+            if !matches!(outcome, Ok(removed) if removed >= u64::from(limit)) {
                 registry.gone.rest = REST_SECONDS;
             }
             match outcome {

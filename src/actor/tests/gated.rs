@@ -2,7 +2,7 @@
 //! that counts its calls.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use crate::{
     core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
     store::{
-        Command, Excerpt, Journal, Lease, ListQuery, LiveStore, Node, Page, Position, RecordStore, SharedRecords,
-        StoreError, Write, memory::MemoryLive, sqlite::SqliteStore,
+        Command, Excerpt, Journal, Lease, Leftovers, ListQuery, LiveStore, Node, Page, Position, RecordStore,
+        SharedRecords, StoreError, Write, memory::MemoryLive, sqlite::SqliteStore,
     },
 };
 
@@ -163,14 +163,8 @@ impl SharedRecords for Gated {
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         self.store.take_commands(node)
     }
-    fn remove_gone(
-        &self,
-        left: BTreeSet<NodeId>,
-        left_before: UtcMicros,
-        sent_before: UtcMicros,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.store.remove_gone(left, left_before, sent_before, limit)
+    fn remove_gone(&self, gone: Leftovers) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.store.remove_gone(gone)
     }
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
         self.store.view_key(proposed)

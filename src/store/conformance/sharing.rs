@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use super::{Fresh, block_on, record, start, write};
 use crate::{
     core::record::{Authority, EndReason, Epoch, NodeId, Record, SessionId, Status, UtcMicros},
-    store::{Command, Holder, LiveStore, SharedRecords, StoreError},
+    store::{Command, Holder, Leftovers, LiveStore, SharedRecords, StoreError},
 };
 
 macro_rules! shared_record_promises {
@@ -121,6 +121,10 @@ pub fn commands_are_taken_once_and_in_order<S: SharedRecords, G>(fresh: Fresh<S,
     });
 }
 
+fn gone(left: BTreeSet<NodeId>, left_before: i64, sent_before: i64, limit: u32) -> Leftovers {
+    Leftovers { left, left_before: UtcMicros(left_before), sent_before: UtcMicros(sent_before), limit }
+}
+
 pub fn only_who_holds_nobody_off_is_removed<S: SharedRecords, G>(fresh: Fresh<S, G>) {
     block_on(async {
         let (store, _keep) = fresh().await;
@@ -150,7 +154,7 @@ pub fn only_who_holds_nobody_off_is_removed<S: SharedRecords, G>(fresh: Fresh<S,
         }
         let left = async || -> Vec<String> { store.nodes().await.unwrap().into_iter().map(|node| node.id.0).collect() };
         let seen = BTreeSet::from(["fenced", "gone", "held", "late", "open", "other", "twice"].map(named));
-        let remove = async |limit| store.remove_gone(seen.clone(), UtcMicros(9), UtcMicros(0), limit).await.unwrap();
+        let remove = async |limit| store.remove_gone(gone(seen.clone(), 9, 0, limit)).await.unwrap();
         assert_eq!([remove(1).await, remove(5).await, remove(5).await], [1, 1, 0]);
         assert_eq!(left().await, ["fenced", "held", "late", "open", "twice", "unseen"]);
         let refused = store.renew_lease(named("fenced"), start(1), fenced.epoch, UtcMicros(9)).await;
@@ -177,7 +181,7 @@ pub fn old_commands_for_what_is_not_open_are_removed<S: SharedRecords, G>(fresh:
             // Ids made within one millisecond would have no order.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let remove = async |limit| store.remove_gone(BTreeSet::new(), UtcMicros(0), UtcMicros(9), limit).await.unwrap();
+        let remove = async |limit| store.remove_gone(gone(BTreeSet::new(), 0, 9, limit)).await.unwrap();
         assert_eq!([remove(1).await, remove(5).await, remove(5).await], [1, 1, 0]);
         assert_eq!(store.take_commands(node()).await.unwrap(), [kept, young]);
     });

@@ -1,7 +1,5 @@
 //! The leases, the fence and the commands of the nodes on one server. Knows no session.
 
-use std::collections::BTreeSet;
-
 use futures_util::future::BoxFuture;
 use secrecy::SecretBox;
 use uuid::Uuid;
@@ -9,7 +7,7 @@ use uuid::Uuid;
 use super::{MySqlStore, rows};
 use crate::{
     core::record::{Incarnation, NodeId, UtcMicros},
-    store::{Command, Lease, Node, SharedRecords, StoreError, sql_nodes},
+    store::{Command, Lease, Leftovers, Node, SharedRecords, StoreError, sql_nodes},
 };
 
 /// The whole table by its primary key: a few rows, one per gateway that ever wrote here.
@@ -87,10 +85,7 @@ impl SharedRecords for MySqlStore {
 
     fn remove_gone(
         &self,
-        left: BTreeSet<NodeId>,
-        left_before: UtcMicros,
-        sent_before: UtcMicros,
-        limit: u32,
+        Leftovers { left, left_before, sent_before, limit }: Leftovers,
     ) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(async move {
             // Read apart, so that no open session is locked meanwhile.

@@ -1,7 +1,7 @@
 //! The leases, the fence and the commands of several nodes on one record store that is a SQLite file: several gateways
 //! in one process, as tests and simulations run them. Knows no session.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretBox;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{SqliteStore, Transaction, failed, rows};
 use crate::{
     core::record::{Epoch, Incarnation, NodeId, Record, UtcMicros},
-    store::{Command, Lease, Node, SharedRecords, StoreError, sql_nodes},
+    store::{Command, Lease, Leftovers, Node, SharedRecords, StoreError, sql_nodes},
 };
 
 pub(super) const NODES: &str = "SELECT node_id, epoch, incarnation, last_alive_at, started_at, serve_for, holder FROM nodes \
@@ -71,10 +71,7 @@ impl SharedRecords for SqliteStore {
 
     fn remove_gone(
         &self,
-        left: BTreeSet<NodeId>,
-        left_before: UtcMicros,
-        sent_before: UtcMicros,
-        limit: u32,
+        Leftovers { left, left_before, sent_before, limit }: Leftovers,
     ) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(async move {
             let select = async |sql: &'static str, before: UtcMicros| {

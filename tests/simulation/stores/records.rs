@@ -1,16 +1,13 @@
 //! A record store, and a journal, over a table that outlives its nodes and a way with faults. Knows no session.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use pulsegate::{
     core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
     store::{
-        Command, Excerpt, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError,
-        Write,
+        Command, Excerpt, Journal, Lease, Leftovers, ListQuery, Node, Page, Position, RecordStore, SharedRecords,
+        StoreError, Write,
     },
 };
 use secrecy::SecretBox;
@@ -210,14 +207,8 @@ impl SharedRecords for Remote {
         self.ask_once(move |table| Ok(table.take_commands(&node)))
     }
 
-    fn remove_gone(
-        &self,
-        left: BTreeSet<NodeId>,
-        left_before: UtcMicros,
-        sent_before: UtcMicros,
-        limit: u32,
-    ) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.ask(move |table| Ok(table.remove_gone(&left, left_before, sent_before, limit)))
+    fn remove_gone(&self, gone: Leftovers) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.ask(move |table| Ok(table.remove_gone(&gone)))
     }
 
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {

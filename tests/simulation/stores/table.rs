@@ -1,14 +1,11 @@
 //! Records, histories, leases and the outbox of a store, changed by one call at a time. Knows no way and no latency,
 //! and no fault except planted ones.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use pulsegate::{
     core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
-    store::{Command, Excerpt, Holder, Lease, ListQuery, Node, Page, Position, Sort, StoreError, Write},
+    store::{Command, Excerpt, Holder, Lease, Leftovers, ListQuery, Node, Page, Position, Sort, StoreError, Write},
 };
 use tokio::time::Instant;
 
@@ -242,25 +239,20 @@ impl Table {
     }
 
     /// Removes nodes of `left` that began once and left, and old commands, that concern nothing open.
-    pub fn remove_gone(
-        &mut self,
-        left: &BTreeSet<NodeId>,
-        left_before: UtcMicros,
-        sent_before: UtcMicros,
-        limit: u32,
-    ) -> u64 {
+    pub fn remove_gone(&mut self, gone: &Leftovers) -> u64 {
+        let Leftovers { left, left_before, sent_before, limit } = gone;
         let open: Vec<&Record> = self.records.values().filter(|record| !record.is_closed()).collect();
         let once = |node: &Node| node.holder == Holder::Left && node.lease.epoch == Epoch(1);
         let over = |node: &Node| once(node) && left.contains(&node.id);
-        let old = |node: &Node| node.lease.renewed_at < left_before;
+        let old = |node: &Node| node.lease.renewed_at < *left_before;
         let idle = |node: &Node| open.iter().all(|record| record.node != node.id);
         let gone = self.nodes.values().filter(|node| over(node) && old(node) && idle(node));
-        let gone: Vec<NodeId> = gone.take(limit as usize).map(|node| node.id.clone()).collect();
+        let gone: Vec<NodeId> = gone.take(*limit as usize).map(|node| node.id.clone()).collect();
         let mut removed = gone.len() as u64;
-        let most = removed + u64::from(limit);
+        let most = removed + u64::from(*limit);
         for commands in self.commands.values_mut() {
             commands.retain(|(sent, command)| {
-                let stays = *sent >= sent_before || open.iter().any(|record| record.id == command.session);
+                let stays = sent >= sent_before || open.iter().any(|record| record.id == command.session);
                 let stays = stays || removed == most;
                 removed += u64::from(!stays);
                 stays
