@@ -10,7 +10,10 @@ use std::{
 use actix::Arbiter;
 use actix_web::{App, HttpServer, dev::Server, middleware, web};
 use anyhow::{Context, bail};
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+};
 
 use crate::{
     actor::{
@@ -187,8 +190,14 @@ pub fn unusable(config: &Config) -> Vec<Unusable> {
 
 /// Runs `work` to its end on this thread. Here, and not in the binary: a future is compiled where it is polled, and the
 /// binary would compile what the library has no use for itself, with each of its builds.
+///
+/// Whatever is still under way then is dropped within the runtime: sqlx panics where a query is dropped outside of one.
 fn block_on<T>(work: impl Future<Output = T>) -> T {
-    actix::System::new().block_on(work)
+    let system = actix::System::new();
+    let (outcome, runtime) = system.block_on(async { (work.await, Handle::current()) });
+    let _entered = runtime.enter();
+    drop(system);
+    outcome
 }
 
 /// Returns loopback and the private networks (RFC 1918, RFC 4193, link-local left out), where a newcomer's own hosts
@@ -367,3 +376,6 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
         None => 1,
     }
 }
+
+#[cfg(test)]
+mod tests;

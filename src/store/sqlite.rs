@@ -17,6 +17,8 @@ use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transit
 
 /// The audit log.
 mod audit;
+/// A store's call, as its caller holds it.
+mod call;
 /// How connections to the file are opened.
 mod connections;
 /// Faults of the disk, and the reserve of free space.
@@ -45,6 +47,7 @@ mod upkeep;
 mod webhooks;
 
 pub use audit::{Broken, Fault, Followed};
+use call::call;
 use connections::{BUSY_TIMEOUT, READERS, SEARCHERS, VITAL_READERS, lasting, writing};
 use disk::Disk;
 use failure::failed;
@@ -199,7 +202,7 @@ impl SqliteStore {
 
 impl RecordStore for SqliteStore {
     fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { if batch.is_empty() { Ok(()) } else { self.write_batch(batch).await } })
+        call(async move { if batch.is_empty() { Ok(()) } else { self.write_batch(batch).await } })
     }
 
     fn begin_epoch(
@@ -209,7 +212,7 @@ impl RecordStore for SqliteStore {
         after: Epoch,
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let mut transaction = self.begin().await?;
             let query = sqlx::query_scalar::<_, i64>(BEGIN_EPOCH).bind(node.0).bind(incarnation.to_string());
             let query = query.bind(rows::integer(after.0)).bind(now.0);
@@ -226,7 +229,7 @@ impl RecordStore for SqliteStore {
         epoch: Epoch,
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let mut transaction = self.begin().await?;
             let query = sqlx::query(RENEW_LEASE).bind(node.0).bind(incarnation.to_string());
             let query = query.bind(rows::integer(epoch.0)).bind(now.0);
@@ -238,15 +241,15 @@ impl RecordStore for SqliteStore {
     }
 
     fn closed_before(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.select_old(before, limit))
+        call(self.select_old(before, limit))
     }
 
     fn delete_closed(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.retire_batch(ids))
+        call(self.retire_batch(ids))
     }
 
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let lease: rows::Statement = sql_nodes::lease_of(&node);
             let found = lease.fetch_optional(&self.vital_readers).await.map_err(failed)?;
             found.as_ref().map(rows::lease).transpose()
@@ -260,7 +263,7 @@ impl RecordStore for SqliteStore {
         after: Option<Position>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.read(list::select_open_of(rows::COLUMNS, &node, epoch, after, limit), rows::record))
+        call(self.read(list::select_open_of(rows::COLUMNS, &node, epoch, after, limit), rows::record))
     }
 
     fn ranks_of(
@@ -270,19 +273,19 @@ impl RecordStore for SqliteStore {
         after: Option<Position>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<(Position, u64)>, StoreError>> {
-        Box::pin(self.read(list::select_open_of(rows::RANKS, &node, epoch, after, limit), rows::rank))
+        call(self.read(list::select_open_of(rows::RANKS, &node, epoch, after, limit), rows::rank))
     }
 
     fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.read(list::select_many(&ids), rows::record))
+        call(self.read(list::select_many(&ids), rows::record))
     }
 
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async move { Ok(self.find_many(vec![id]).await?.pop()) })
+        call(async move { Ok(self.find_many(vec![id]).await?.pop()) })
     }
 
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let history: rows::Statement = rows::history(id);
             history.fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::transition).collect()
         })
@@ -290,7 +293,7 @@ impl RecordStore for SqliteStore {
 
     fn excerpt(&self, id: SessionId) -> BoxFuture<'_, Result<Excerpt, StoreError>> {
         let ask = |part: rows::Statement| async { part.fetch_all(&self.readers).await.map_err(failed) };
-        Box::pin(async move {
+        call(async move {
             let oldest = ask(rows::oldest(id)).await?;
             if let Some(whole) = rows::whole(&oldest)? {
                 return Ok(whole);
@@ -300,7 +303,7 @@ impl RecordStore for SqliteStore {
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
-        Box::pin(self.list_page(query))
+        call(self.list_page(query))
     }
 }
 

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, future::BoxFuture};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
-use super::{SqliteStore, Tail, failed, rows};
+use super::{SqliteStore, Tail, call::call, failed, rows};
 use crate::{
     core::{
         audit::{Deed, Entry, Head},
@@ -192,15 +192,15 @@ impl Followed {
 
 impl AuditLog for SqliteStore {
     fn append(&self, deeds: Vec<(UtcMicros, Deed)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { if deeds.is_empty() { Ok(()) } else { self.append_deeds(deeds).await } })
+        call(async move { if deeds.is_empty() { Ok(()) } else { self.append_deeds(deeds).await } })
     }
 
     fn entries(&self, query: AuditQuery) -> BoxFuture<'_, Result<AuditPage, StoreError>> {
-        Box::pin(self.page_of_entries(query))
+        call(self.page_of_entries(query))
     }
 
     fn after(&self, sequence: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let mut select = QueryBuilder::new(format!("SELECT {COLUMNS} FROM audit_log WHERE sequence > "));
             select.push_bind(rows::integer(sequence)).push(" ORDER BY sequence LIMIT ").push_bind(i64::from(limit));
             select.build().fetch_all(&self.readers).await.map_err(failed)?.iter().map(entry).collect()

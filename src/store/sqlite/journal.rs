@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use futures_util::{StreamExt, future::BoxFuture};
 use sqlx::{QueryBuilder, SqliteConnection, SqlitePool};
 
-use super::{SqliteStore, Transaction, failed, rows};
+use super::{SqliteStore, Transaction, call::call, failed, rows};
 use crate::{
     core::{
         chain::{self, GENESIS, Link},
@@ -221,22 +221,13 @@ async fn read_outbox(readers: &SqlitePool, after: Option<SessionId>, limit: u32)
     Ok(records.into_iter().map(of).collect())
 }
 
-/// Reads in a task of its own: a registry that stops drops its question after its runtime has ended, and a connection
-/// that is given back there panics.
-fn apart<T: Send + 'static>(
-    reading: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> BoxFuture<'static, Result<T, StoreError>> {
-    Box::pin(async move { tokio::spawn(reading).await.map_err(|error| StoreError::Unavailable(error.to_string()))? })
-}
-
 impl Journal for SqliteStore {
     fn has_room_for_opens(&self) -> bool {
         self.has_room_for_opens()
     }
 
     fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
-        let readers = self.readers.clone();
-        apart(async move { read_outbox(&readers, after, limit).await })
+        call(read_outbox(&self.readers, after, limit))
     }
 
     fn history_page(
@@ -245,16 +236,16 @@ impl Journal for SqliteStore {
         after: Option<(u64, u64)>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
-        let (readers, (version, rank)) = (self.readers.clone(), after.unwrap_or_default());
-        apart(async move {
+        let (version, rank) = after.unwrap_or_default();
+        call(async move {
             let page = sqlx::query(HISTORY_PAGE).bind(id.to_string()).bind(rows::integer(version));
             let page = page.bind(rows::integer(rank)).bind(i64::from(limit));
-            page.fetch_all(&readers).await.map_err(failed)?.iter().map(rows::transition).collect()
+            page.fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::transition).collect()
         })
     }
 
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let mut transaction = self.begin().await?;
             for part in settled.chunks(rows::PER_STATEMENT) {
                 transaction.run(rows::outbox_remove(part).build()).await?;
@@ -264,11 +255,11 @@ impl Journal for SqliteStore {
     }
 
     fn unsettled(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<SessionId>, StoreError>> {
-        Box::pin(self.read(rows::select_unsettled(&ids), rows::session_id))
+        call(self.read(rows::select_unsettled(&ids), rows::session_id))
     }
 
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM outbox").fetch_one(&self.readers);
             count.await.map(i64::unsigned_abs).map_err(failed)
         })

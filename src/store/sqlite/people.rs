@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{SqliteStore, failed, rows::Statement};
+use super::{SqliteStore, call::call, failed, rows::Statement};
 use crate::{
     core::people::Directory,
     store::{
@@ -21,14 +21,14 @@ const ADDING: Adding = Adding {
 
 impl PeopleStore for SqliteStore {
     fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let row = sqlx::query(rows::VERSION).fetch_one(&self.vital_readers).await.map_err(failed)?;
             sql_rows::count(&row, "version")
         })
     }
 
     fn read(&self) -> BoxFuture<'_, Result<Directory, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             // The version first: a change made meanwhile is then read again.
             let version = self.version().await?;
             let users = sqlx::query(rows::USERS).fetch_all(&self.vital_readers).await.map_err(failed)?;
@@ -39,7 +39,7 @@ impl PeopleStore for SqliteStore {
     }
 
     fn change(&self, change: Change) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let mut transaction = self.begin().await?;
             for statement in rows::statements::<Statement>(&change, &ADDING) {
                 transaction.run(statement).await?;
@@ -56,6 +56,6 @@ impl PeopleStore for SqliteStore {
     }
 
     fn note(&self, seen: Seen) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.write(rows::note(&seen)).await.map(drop) })
+        call(async move { self.write(rows::note(&seen)).await.map(drop) })
     }
 }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretBox;
 use uuid::Uuid;
 
-use super::{SqliteStore, Transaction, failed, rows};
+use super::{SqliteStore, Transaction, call::call, failed, rows};
 use crate::{
     core::record::{Epoch, Incarnation, NodeId, Record, UtcMicros},
     store::{Command, Lease, Leftovers, Node, SharedRecords, StoreError, sql_nodes},
@@ -36,29 +36,29 @@ const KEEP_VIEW_KEY: &str = "INSERT INTO view_key (only_one, secret) VALUES (1, 
 
 impl SharedRecords for SqliteStore {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let found = sqlx::query(NODES).fetch_all(&self.vital_readers).await.map_err(failed)?;
             found.iter().map(sql_nodes::node).collect()
         })
     }
 
     fn fence(&self, id: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(async move { Ok(self.write(vec![sql_nodes::fence(&id, &lease)]).await? == 1) })
+        call(async move { Ok(self.write(vec![sql_nodes::fence(&id, &lease)]).await? == 1) })
     }
 
     fn release_lease(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.write(vec![sql_nodes::release_lease(&node, &incarnation)]).await.map(drop) })
+        call(async move { self.write(vec![sql_nodes::release_lease(&node, &incarnation)]).await.map(drop) })
     }
 
     fn send_command(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let id = Uuid::now_v7().to_string();
             self.write(vec![sql_nodes::send_command(SEND, &id, &node, &command, now)]).await.map(drop)
         })
     }
 
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let mut transaction = self.begin().await?;
             let taken = sqlx::query(TAKE).bind(node.0).fetch_all(transaction.connection()).await;
             let taken = taken.map_err(|error| transaction.failed(error))?;
@@ -73,7 +73,7 @@ impl SharedRecords for SqliteStore {
         &self,
         Leftovers { left, left_before, sent_before, limit }: Leftovers,
     ) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let select = async |sql: &'static str, before: UtcMicros| {
                 sqlx::query(sql).bind(before.0).bind(limit).fetch_all(&self.readers).await.map_err(failed)
             };
@@ -86,7 +86,7 @@ impl SharedRecords for SqliteStore {
     }
 
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
-        Box::pin(async move {
+        call(async move {
             let mut transaction = self.begin().await?;
             transaction.run(sqlx::query(KEEP_VIEW_KEY).bind(proposed.to_vec())).await?;
             let kept = sqlx::query_scalar::<_, Vec<u8>>(sql_nodes::VIEW_KEY).fetch_one(transaction.connection()).await;

@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqliteRow;
 
-use super::{SqliteStore, failed, rows};
+use super::{SqliteStore, call::call, failed, rows};
 use crate::{
     core::record::UtcMicros,
     store::{
@@ -29,7 +29,7 @@ pub(super) const DEAD: &str =
 impl WebhookCursorStore for SqliteStore {
     fn position(&self, webhook: &str) -> BoxFuture<'_, Result<u64, StoreError>> {
         let webhook = webhook.to_owned();
-        Box::pin(async move {
+        call(async move {
             let mut transaction = self.begin().await?;
             transaction.run(sqlx::query(BEGIN).bind(webhook.clone())).await?;
             let row = sqlx::query(POSITION).bind(webhook).fetch_one(transaction.connection()).await;
@@ -41,7 +41,7 @@ impl WebhookCursorStore for SqliteStore {
 
     fn advance(&self, webhook: &str, position: u64, dead: Option<DeadLetter>) -> BoxFuture<'_, Result<(), StoreError>> {
         let webhook = webhook.to_owned();
-        Box::pin(async move {
+        call(async move {
             let mut transaction = self.begin().await?;
             if let Some(dead) = dead {
                 let insert = sqlx::query(INSERT_DEAD_LETTER).bind(webhook.clone()).bind(rows::integer(dead.first));
@@ -55,7 +55,7 @@ impl WebhookCursorStore for SqliteStore {
 
     fn dead_letters(&self, webhook: &str, limit: u32) -> BoxFuture<'_, Result<Vec<DeadLetter>, StoreError>> {
         let webhook = webhook.to_owned();
-        Box::pin(async move {
+        call(async move {
             let found = sqlx::query(DEAD).bind(webhook).bind(i64::from(limit)).fetch_all(&self.readers).await;
             found.map_err(failed)?.iter().map(dead_letter).collect()
         })
