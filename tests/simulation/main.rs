@@ -13,7 +13,8 @@ use std::{
     time::Duration,
 };
 
-use run::{Company, Outcome, Planted, Play, play};
+use plan::{Company, Planted, Play};
+use run::{Outcome, play};
 use stores::table::Flaw;
 #[cfg(feature = "jemalloc")]
 use tikv_jemallocator::Jemalloc;
@@ -30,6 +31,7 @@ mod log;
 mod patience;
 mod peer;
 mod people;
+mod plan;
 mod right;
 mod run;
 mod stores;

@@ -16,8 +16,8 @@ use crate::{
     host::{Host, HostDeps, Ways},
     link::{Beside, Network, Targets},
     log::Log,
-    patience::Patience,
     people::People,
+    plan::{Company, Planted, Play},
     stores::{
         dice::Dice,
         live::Server,
@@ -41,74 +41,6 @@ const FENCED_AFTER: Duration = Duration::from_secs(30);
 /// Milliseconds between two faults, where sessions last minutes, and where they last hours.
 const OFTEN: (u64, u64) = (500, 90_000);
 const NOW_AND_THEN: (u64, u64) = (10_000, 2_400_000);
-
-/// A bug that is planted in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Planted {
-    /// In the rows of the journal.
-    Journal(Flaw),
-    /// In the rows of the shared records.
-    Records(Flaw),
-    /// The disk acknowledges before it has written.
-    HastyDisk,
-    /// SSH keepalives are never sent.
-    MuteProbes,
-    /// A closed link stays open.
-    ClingingLink,
-    /// A session without input is ended after half the idle limit.
-    HastyIdling,
-    /// A session is ended after half its maximum duration.
-    HastyAging,
-}
-
-/// The users of the gateways, and the rate of faults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Company {
-    /// One after the other, each for minutes; with a fault every minute.
-    Passers,
-    /// So many come at once and leave at once, without other faults.
-    Crowd(u64),
-    /// So many stay all the time, each for hours.
-    Regulars {
-        /// Number of users.
-        many: u64,
-        /// Whether there are occasional faults.
-        faults: bool,
-    },
-}
-
-/// The parameters of a run.
-#[derive(Debug, Clone, Copy)]
-pub struct Play {
-    /// The seed, which determines everything else.
-    pub seed: u64,
-    /// Duration of users and faults.
-    pub lasts: Duration,
-    /// The planted bug.
-    pub planted: Option<Planted>,
-    /// The users.
-    pub company: Company,
-    /// Whether every line of the log is printed.
-    pub loud: bool,
-}
-
-impl Play {
-    /// Returns the limits that its gateways are to apply: none, except for passing users.
-    fn patience(&self) -> Patience {
-        if self.company == Company::Passers { Patience::of(self.seed) } else { Patience::default() }
-    }
-
-    /// Returns the limits that they do apply.
-    fn shown_patience(&self) -> Patience {
-        let Patience { idle, life, retention } = self.patience();
-        let part = |bug| if self.planted == Some(bug) { 2 } else { 1 };
-        Patience {
-            idle: idle.map(|idle| idle / part(Planted::HastyIdling)),
-            life: life.map(|life| life / part(Planted::HastyAging)),
-            retention,
-        }
-    }
-}
 
 /// The result of a run.
 #[derive(Debug, Clone)]
@@ -337,7 +269,8 @@ async fn plot(
         tokio::task::spawn_local(saboteur.clone().go(end, pause));
     }
     let fences = serve_for < SERVE_FOR;
-    let watching = tokio::task::spawn_local(watch(hosts.clone(), auditor.clone(), dice.fork(), fences));
+    let rounds = Rounds { fences, checks_per_listing: company.checks_per_listing() };
+    let watching = tokio::task::spawn_local(watch(hosts.clone(), auditor.clone(), dice.fork(), rounds));
     match company {
         Company::Passers => people.come(&dice, end).await,
         Company::Crowd(many) => {
@@ -360,13 +293,23 @@ async fn plot(
     auditor.name().await;
 }
 
-/// Checks everything once a second, requests a listing from one host, and restarts gateways that gave up.
-async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice, fences: bool) {
+/// The rounds of those who watch.
+struct Rounds {
+    /// Whether gateways may give up because they were fenced.
+    fences: bool,
+    checks_per_listing: u64,
+}
+
+/// Checks everything once a second, requests a listing from one host now and then, and restarts gateways that gave up.
+async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice, rounds: Rounds) {
     loop {
         tokio::time::sleep(dice.millis(500, 1_500)).await;
         auditor.look();
+        hosts.iter().for_each(|host| heed(host, &auditor, rounds.fences));
+        if dice.roll(rounds.checks_per_listing) > 0 {
+            continue;
+        }
         let host = dice.pick(&hosts).clone();
-        hosts.iter().for_each(|host| heed(host, &auditor, fences));
         let (auditor, dice) = (auditor.clone(), dice.roll(20));
         tokio::task::spawn_local(async move {
             match dice {
