@@ -45,8 +45,10 @@ pub fn call<'a, T: 'a>(work: impl Future<Output = T> + Send + 'a) -> BoxFuture<'
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::store::{RecordStore, sqlite::SqliteStore};
+    use crate::{
+        core::record::NodeId,
+        store::{RecordStore, sqlite::SqliteStore},
+    };
 
     #[test]
     fn a_call_is_dropped_after_the_end_of_its_runtime() {
@@ -56,7 +58,7 @@ mod tests {
             // The open file outlives its folder.
             SqliteStore::open(&folder.path().join("records.db")).await.unwrap()
         });
-        let mut under_way = store.lease(crate::core::record::NodeId("node-1".into()));
+        let mut under_way = store.lease(NodeId("node-1".into()));
         system.block_on(async {
             while store.vital_readers.num_idle() == store.vital_readers.size() as usize {
                 assert!(futures_util::poll!(&mut under_way).is_pending());
