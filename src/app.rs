@@ -137,7 +137,7 @@ async fn with_playground(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
         std::env::temp_dir().join(format!("pulsegate-demo-{}-{}", std::process::id(), clock::utc().0))
     });
     config.node.data_dir = data_dir.clone();
-    config.ssh.known_hosts = None;
+    apart(&mut config);
     data_dir::make_private(&data_dir)?;
     let playground = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let playground = DemoServer::start(playground, DemoOptions::default())?;
@@ -198,6 +198,16 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     let _entered = runtime.enter();
     drop(system);
     outcome
+}
+
+/// Keeps a demo out of what the configuration shares with others, or with this machine's next gateway: a folder that
+/// goes with the demo must not hold the records of one of the operator's nodes.
+fn apart(config: &mut Config) {
+    config.node.id = None;
+    config.store.records = config::Records::Sqlite;
+    config.store.live = config::Live::Memory;
+    config.webhooks.clear();
+    config.ssh.known_hosts = None;
 }
 
 /// Returns loopback and the private networks (RFC 1918, RFC 4193, link-local left out), where a newcomer's own hosts

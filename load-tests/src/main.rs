@@ -231,7 +231,7 @@ async fn smoke(json: bool) -> Result<()> {
     }
     hold(connect::Connect { rounds: 2, at_once: 8 }.run().await?)?;
     hold(Some(sessions::Sessions { count: 100, warm_ups: 1 }.run().await?))?;
-    hold(Some(stalled::Stalled { seconds: 3, long: false }.run().await?))?;
+    hold(Some(stalled::Stalled { seconds: 3 }.run().await?))?;
     let listing = listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1, mysql: false };
     hold(listing.run().await?)?;
     hold(Some(records::Records { rows: 5_000, batch: 500 }.run().await?))?;

@@ -42,11 +42,8 @@ const QUIET_PERIOD: Duration = Duration::from_millis(300);
 #[derive(Args)]
 pub struct Stalled {
     /// Time without reading, in seconds: up to 10, in which a frozen page is not noticed, or more than 15.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 60)]
     pub seconds: u64,
-    /// Stall for 60 seconds.
-    #[arg(long)]
-    pub long: bool,
 }
 
 impl Stalled {
@@ -58,7 +55,7 @@ impl Stalled {
         // A keepalive on the wire could be mistaken for the keystroke.
         let gateway = Gateway::start(tap.addr, &[("PULSEGATE__SSH__KEEPALIVE_INTERVAL", "10m")])?;
         sleep(STARTED).await;
-        let stall = Duration::from_secs(if self.long { 60 } else { self.seconds });
+        let stall = Duration::from_secs(self.seconds);
         idle(&gateway, &tap, stall, &mut report).await?;
         frozen(&gateway, &tap, stall, &mut report).await?;
         Ok(report)

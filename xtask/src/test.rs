@@ -63,6 +63,9 @@ fn everything(paths: &Paths, steps: &mut Steps) {
     steps.run("fmt", Count::Whole, cargo(paths, &["fmt", "--all", "--check"]));
     let lint = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.run("clippy", Count::Whole, cargo(paths, &lint));
+    // What a machine without `make` runs (`run.rs`).
+    let lean = ["check", "--release", "--bin", "pulsegate", "--no-default-features"];
+    steps.run("without jemalloc", Count::Whole, cargo(paths, &lean));
     let mut rustdoc = cargo(paths, &["doc", "--release", "--workspace", "--no-deps"]);
     rustdoc.env("RUSTDOCFLAGS", "-D warnings");
     steps.run("rustdoc", Count::Whole, rustdoc);

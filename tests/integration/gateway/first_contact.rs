@@ -1,6 +1,6 @@
 //! First contact of a stranger, a new user and a program: sign-in, links, sessions over HTTP, listings.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, io::ErrorKind, net::TcpListener};
 
 use serde_json::{Value, json};
 
@@ -91,6 +91,20 @@ fn the_demo_listens_where_it_is_told_and_by_the_same_rule() {
     let (status, told) = home.run(&["demo"]);
     assert_eq!(status.code(), Some(1));
     assert!(told.contains("cannot listen on 192.0.2.1:0"), "{told}");
+}
+
+#[test]
+fn the_demo_keeps_out_of_the_operators_stores() {
+    let taker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = |scheme: &str| format!("{scheme}://127.0.0.1:{}/pulsegate", taker.local_addr().unwrap().port());
+    let home = Home::demo("127.0.0.1:0").set("node.id", "gw-1").set("store.live", &url("redis"));
+    let home = home.set("store.records", &url("mysql")).webhook(&url("http"), "a secret of its own", &[]);
+    let gateway = Gateway::start(home);
+    taker.set_nonblocking(true).unwrap();
+    assert_eq!(taker.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "it called on a store or a webhook");
+    let ready = http::request(gateway.addr, "GET", "/readyz", "", None);
+    assert_eq!(ready.status, 200, "{}", ready.body);
+    assert!(!gateway.logs().contains("gw-1"), "{}", gateway.logs());
 }
 
 #[test]
