@@ -53,6 +53,8 @@ pub struct Observations {
     pub divergences_mended: Counter,
     /// `pulsegate_sweep_seconds`: duration of a comparison of actors and stores.
     pub sweep: Histogram,
+    /// `pulsegate_sweep_failures_total`: sweeps that could not compare every node.
+    pub sweep_failures: Counter,
     /// `pulsegate_sweep_interval_seconds`: time until the next sweep; longer under load, and while nothing differs.
     pub sweep_interval: Gauge<f64, AtomicU64>,
     /// `pulsegate_sweep_rows`: rows that a sweep reads at once; fewer under load.
@@ -121,6 +123,7 @@ impl Default for Observations {
             divergences_mended: Counter::default(),
             retired: Counter::default(),
             sweep: seconds(),
+            sweep_failures: Counter::default(),
             sweep_interval: Gauge::default(),
             sweep_rows: Gauge::default(),
             actor_restarts: each("actor", KINDS),

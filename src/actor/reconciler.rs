@@ -2,7 +2,7 @@
 //! registry. Writes nothing; the plan is `core::reconcile`.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -18,25 +18,26 @@ use super::{
     mailbox::{Envelope, Mailbox},
     nodes::Snapshot,
     observe::Observations,
-    registry::{RegistryMessage, SweepSnapshot},
+    registry::RegistryMessage,
     stores::Stores,
 };
 use crate::{
     core::{
-        neighbours::Standing,
         pace::{Load, SweepPace},
-        reconcile::{Action, Owner, Sighting, plan},
-        record::{Epoch, NodeId, Record, SessionId},
+        reconcile::Action,
+        record::{Epoch, NodeId, SessionId},
     },
     store::StoreError,
 };
-use answers::{Answer, Question};
 pub use fix::Fix;
+use sweeper::{Sweeper, Swept, timed};
 
 /// The stores' answers about sessions.
 mod answers;
 /// Repairs.
 mod fix;
+/// One sweep.
+mod sweeper;
 
 /// The actor's kind, as in metrics.
 pub const KIND: &str = "reconciler";
@@ -105,15 +106,8 @@ pub struct ReconcilerActor {
     settled: BTreeMap<NodeId, Epoch>,
     /// Number of sweeps so far.
     turn: u32,
-}
-
-/// The dependencies of a sweep.
-#[derive(Clone)]
-struct Sweeper {
-    settings: Arc<Settings>,
-    stores: Stores,
-    registry: Mailbox<RegistryMessage>,
-    seen: watch::Receiver<Arc<Snapshot>>,
+    /// What the last sweep could not read.
+    unread: Option<String>,
 }
 
 impl ReconcilerActor {
@@ -134,6 +128,7 @@ impl ReconcilerActor {
             alarmed: HashSet::new(),
             settled: BTreeMap::new(),
             turn: 0,
+            unread: None,
         }
     }
 
@@ -155,10 +150,11 @@ impl ReconcilerActor {
         let sweeping = async move { sweeper.sweep(rows, turn, &settled, dry_run).await };
         ctx.spawn(sweeping.into_actor(self).map(move |outcome, actor, _| {
             let took = clock::instant().saturating_duration_since(begun);
-            let outcome = outcome.map(|(sweep, slowest)| actor.swept(sweep, slowest, took, dry_run));
-            if let Err(error) = &outcome {
-                tracing::debug!(%error, "the stores could not be compared; it is tried again");
-            }
+            let outcome = outcome.and_then(|Swept { sweep, slowest, unread }| {
+                let sweep = actor.swept(sweep, slowest, took, dry_run);
+                unread.map_or(Ok(sweep), Err)
+            });
+            actor.note(outcome.as_ref().err());
             if let Some(reply) = reply
                 && reply.send(outcome).is_err()
             {
@@ -166,6 +162,22 @@ impl ReconcilerActor {
             }
             actor.arm(dry_run);
         }));
+    }
+
+    /// Counts a sweep that did not compare every node, and says why, once for as long as it lasts. Of a store that is
+    /// away the registry tells.
+    fn note(&mut self, error: Option<&StoreError>) {
+        let unread = error.map(ToString::to_string);
+        if let Some(error) = error {
+            self.observations.sweep_failures.inc();
+            if matches!(error, StoreError::Unavailable(_)) || self.unread == unread {
+                tracing::debug!(%error, "the stores could not be compared; it is tried again");
+            } else {
+                tracing::error!(%error, "not every node could be compared with the stores; what was found of the others is \
+                    repaired, and it is tried again. See `pulsegate doctor`");
+            }
+        }
+        self.unread = unread;
     }
 
     /// Sweeps as soon as another node is fenced, to close the sessions that it left open without delay.
@@ -226,137 +238,6 @@ impl ReconcilerActor {
         (sweep.took_ms, sweep.next_ms) = (millis(took), millis(self.pace.interval()));
         sweep
     }
-}
-
-impl Sweeper {
-    /// Runs one sweep; also returns the slowest answer of a store. The snapshot of the actors comes first: the registry
-    /// checks again before a repair, and so tells differences from sessions that began or ended meanwhile.
-    async fn sweep(
-        &self,
-        rows: u32,
-        turn: u32,
-        settled: &BTreeMap<NodeId, Epoch>,
-        dry_run: bool,
-    ) -> Result<(Sweep, Duration), StoreError> {
-        let mut slowest = Duration::ZERO;
-        let (reply, snapshot) = oneshot::channel();
-        let gone = || StoreError::Unavailable("the registry does not answer".into());
-        self.registry.deliver(RegistryMessage::SweepSnapshot(reply)).await.map_err(|_| gone())?;
-        let snapshot = snapshot.await.map_err(|_| gone())?;
-        let mut sweep = Sweep::default();
-        if !snapshot.recovered {
-            // The sessions of earlier epochs are still being closed.
-            return Ok((sweep, slowest));
-        }
-        let node = self.settings.node.clone();
-        let next = Epoch(self.settings.epoch.0.saturating_add(1));
-        let standing = Standing::Serving;
-        let own = Question { node: &node, epoch: next, standing, serving: Some(&snapshot.serving), rows, turn };
-        let mut fixes = self.compare(own, &snapshot, &mut sweep, &mut slowest).await?;
-        let others = self.seen.borrow().over(turn as usize, settled);
-        for (other, epoch, standing) in others {
-            let question = Question { node: &other, epoch, standing, serving: None, rows, turn };
-            let before = sweep.sessions;
-            fixes.extend(self.compare(question, &snapshot, &mut sweep, &mut slowest).await?);
-            sweep.over.push((other, epoch, sweep.sessions == before));
-        }
-        for part in fixes.chunks(REPAIRS_PER_MESSAGE) {
-            let (reply, standing) = oneshot::channel();
-            let handle = snapshot.handle.clone();
-            let mend = RegistryMessage::Mend { fixes: part.to_vec(), handle, dry_run, reply };
-            self.registry.deliver(mend).await.map_err(|_| gone())?;
-            sweep.standing.extend(standing.await.map_err(|_| gone())?);
-        }
-        for (id, action) in &sweep.standing {
-            *sweep.differences.entry(action.as_str()).or_default() += 1;
-            sweep.mended += u64::from(!dry_run && !action.is_alarm());
-            if sweep.named.len() < MAX_NAMED {
-                sweep.named.push(Named { id: *id, action: *action });
-            }
-        }
-        Ok((sweep, slowest))
-    }
-
-    /// Compares all sessions of one node that were opened before an epoch.
-    async fn compare(
-        &self,
-        question: Question<'_>,
-        snapshot: &SweepSnapshot,
-        sweep: &mut Sweep,
-        slowest: &mut Duration,
-    ) -> Result<Vec<Fix>, StoreError> {
-        let (serving, own, standing) = (question.serving, question.serving.is_some(), question.standing);
-        let answers = question.ask(&self.stores, slowest).await?;
-        let mut ids: Vec<SessionId> = answers.live.keys().chain(answers.records.keys()).copied().collect();
-        ids.extend(serving.into_iter().flat_map(HashMap::keys));
-        ids.sort_unstable();
-        ids.dedup();
-        sweep.sessions += ids.len() as u64;
-        let mut fixes = Vec::new();
-        for id in ids {
-            let (live, records) = (answers.live.get(&id), answers.records.get(&id));
-            let read = [live, records].map(|answer| answer.and_then(Answer::record));
-            let born = read.iter().flatten().next().map(|record| record.epoch);
-            let owner = match born {
-                _ if !own => Owner::Other(standing),
-                Some(born) if born < self.settings.epoch => Owner::Earlier,
-                Some(_) | None => Owner::Own { fenced: snapshot.fenced },
-            };
-            let actor = serving.and_then(|serving| serving.get(&id)).copied();
-            let sighting = Sighting { owner, actor, live: Answer::summary(live), records: Answer::summary(records) };
-            for action in plan(&sighting) {
-                fixes.push(self.fix(action, id, read[1].or(read[0]), own).await?);
-            }
-        }
-        self.hear(question.node, &mut fixes, slowest).await?;
-        for fix in &mut fixes {
-            if answers.kept.get(&fix.id).is_some_and(|rank| fix.is_refused_at(*rank)) {
-                fix.action = Action::AlarmContradiction;
-            }
-        }
-        Ok(fixes)
-    }
-
-    /// Notes what the live view knows of the sessions that are to be closed as lost: the end, if that did not reach the
-    /// records, of another node's also a concluded one; else later versions, which may not have either, and the last
-    /// beat, which a rank does not show.
-    async fn hear(&self, node: &NodeId, fixes: &mut [Fix], slowest: &mut Duration) -> Result<(), StoreError> {
-        let lost = fixes.iter().filter(|fix| matches!(fix.action, Action::Infer | Action::CloseEarlier));
-        let ids: Vec<SessionId> = lost.map(|fix| fix.id).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let shown = timed(slowest, self.stores.live.find_many_of(node.clone(), ids)).await?;
-        let mut known: HashMap<SessionId, Record> = shown.into_iter().map(|record| (record.id, record)).collect();
-        let now = clock::utc();
-        for fix in fixes {
-            let (Some(record), Some(shown)) = (&mut fix.record, known.remove(&fix.id)) else { continue };
-            if fix.action == Action::Infer && shown.is_closed() {
-                *record = shown;
-            } else if !record.is_closed() {
-                record.learn_from(&shown, now);
-            }
-        }
-        Ok(())
-    }
-
-    async fn fix(&self, action: Action, id: SessionId, shown: Option<&Record>, own: bool) -> Result<Fix, StoreError> {
-        let mut fix = Fix { action, id, record: shown.cloned(), history: Vec::new() };
-        let from_journal = matches!(action, Action::Rewrite | Action::CloseStray | Action::CloseEarlier);
-        if own && from_journal {
-            let known = self.stores.journal.get(id).await?;
-            fix.history = self.stores.journal.history(id).await?;
-            fix.record = known.or(fix.record);
-        }
-        Ok(fix)
-    }
-}
-
-async fn timed<T>(slowest: &mut Duration, question: impl Future<Output = T>) -> T {
-    let since = clock::instant();
-    let answer = question.await;
-    *slowest = (*slowest).max(clock::instant().saturating_duration_since(since));
-    answer
 }
 
 impl Actor for ReconcilerActor {

@@ -51,6 +51,8 @@ mod sweep;
 #[cfg(test)]
 mod typing;
 #[cfg(test)]
+mod unreadable;
+#[cfg(test)]
 mod watchers;
 
 async fn type_in(attached: &Attached, text: &'static str) {

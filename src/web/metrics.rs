@@ -67,6 +67,7 @@ fn observations(to: &mut Registry, seen: &Observations) {
     );
     to.register("pulsegate_divergences_mended", "Differences that were mended", seen.divergences_mended.clone());
     to.register("pulsegate_retired_sessions", "Closed sessions removed by their age", seen.retired.clone());
+    to.register("pulsegate_sweep_failures", "Sweeps that could not compare every node", seen.sweep_failures.clone());
     to.register("pulsegate_sweep_seconds", "How long comparing actors and stores took", seen.sweep.clone());
     let help = "The time until the next comparison: longer under load, and while nothing differs";
     to.register("pulsegate_sweep_interval_seconds", help, seen.sweep_interval.clone());
@@ -169,6 +170,7 @@ mod tests {
             "pulsegate_flush_batch_size_sum{store=\"records\"} 3.0",
             "pulsegate_store_up{store=\"records\"} 1",
             "pulsegate_store_divergence 0",
+            "pulsegate_sweep_failures_total 0",
             "pulsegate_sweep_rows 0",
             "pulsegate_actor_restarts_total{actor=\"session\"} 1",
             "pulsegate_arbiter_lag_seconds_count 0",
