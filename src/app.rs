@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::TcpListener,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use actix::Arbiter;
 use actix_web::{App, HttpServer, dev::Server, middleware, web};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
@@ -29,10 +29,7 @@ use crate::{
     },
     data_dir::{self, succession},
     recording::directory::RecordingDir,
-    ssh::{
-        RusshConnector,
-        demo::{DemoOptions, DemoServer},
-    },
+    ssh::RusshConnector,
     store::{
         LiveStore, SharedRecords, audit::WebhookCursorStore, memory::MemoryLive, mysql::MySqlStore,
         people::PeopleStore, redis::RedisLive, sqlite::SqliteStore,
@@ -43,6 +40,8 @@ use crate::{
 
 /// Forbids core dumps.
 mod core_dumps;
+/// The demo.
+mod demo;
 /// The limits on open connections.
 mod doors;
 /// The end of the process.
@@ -90,14 +89,12 @@ const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 /// Connections that may wait to be accepted: a thousand browsers that come back at once are not turned away.
 const ACCEPT_QUEUE: i32 = 4_096;
 
-/// The name of the demo's own target.
-const PLAYGROUND: &str = "playground";
-
 /// The inputs of a run, besides the configuration.
 struct Plan {
     listener: TcpListener,
     loaded: Loaded,
-    demo: bool,
+    /// The line of the demo's playground among the known hosts.
+    demo: Option<String>,
 }
 
 /// Serves until SIGTERM or SIGINT, then shuts down.
@@ -108,7 +105,7 @@ pub fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let listen = loaded.config.server.listen;
     let listener = TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen}; is another gateway running there? See server.listen"))?;
-    block_on(run(loaded.config.clone(), Plan { listener, loaded, demo: false }))
+    block_on(run(loaded.config.clone(), Plan { listener, loaded, demo: None }))
 }
 
 /// Serves with an SSH target of its own and prints a link that signs in once.
@@ -116,52 +113,7 @@ pub fn serve(loaded: Loaded) -> anyhow::Result<()> {
 /// # Errors
 /// As [`serve`].
 pub fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
-    block_on(with_playground(loaded, options))
-}
-
-async fn with_playground(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
-    let mut config = loaded.config.clone();
-    config.server.listen = options.listen.unwrap_or(config.server.listen);
-    let listen = config.server.listen;
-    if let Some(exposed) = config.server.exposed() {
-        bail!("--listen {listen} {exposed}");
-    }
-    // A user whose port 8022 is taken still gets a demo.
-    let any_port = SocketAddr::new(listen.ip(), 0);
-    let listener = TcpListener::bind(listen)
-        .or_else(|_| TcpListener::bind(any_port))
-        .with_context(|| format!("cannot listen on {listen}; give another address with --listen"))?;
-    config.server.listen = listener.local_addr()?;
-    let temporary = options.data_dir.is_none();
-    let data_dir = options.data_dir.unwrap_or_else(|| {
-        std::env::temp_dir().join(format!("pulsegate-demo-{}-{}", std::process::id(), clock::utc().0))
-    });
-    config.node.data_dir = data_dir.clone();
-    apart(&mut config);
-    data_dir::make_private(&data_dir)?;
-    let playground = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let playground = DemoServer::start(playground, DemoOptions::default())?;
-    let addr = playground.addr();
-    let key = playground.host_key().to_openssh().context("the playground's host key cannot be written")?;
-    fs::write(config.known_hosts_path(), format!("[{}]:{} {key}\n", addr.ip(), addr.port()))?;
-    config.targets.push(config::Target {
-        name: PLAYGROUND.to_owned(),
-        host: addr.ip().to_string(),
-        port: addr.port(),
-        username: "guest".to_owned(),
-        tags: vec!["demo".to_owned()],
-        ..config::Target::default()
-    });
-    config.targets_adhoc = true;
-    if config.targets_allow.is_empty() {
-        config.targets_allow = private_networks()?;
-    }
-    let outcome = run(config, Plan { listener, loaded, demo: true }).await;
-    playground.stop();
-    if temporary && let Err(error) = fs::remove_dir_all(&data_dir) {
-        tracing::warn!(%error, path = %data_dir.display(), "the demo's folder could not be removed");
-    }
-    outcome
+    block_on(demo::serve(loaded, options))
 }
 
 /// Runs one of the operator's tools.
@@ -200,26 +152,13 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     outcome
 }
 
-/// Keeps a demo out of what the configuration shares with others, or with this machine's next gateway: a folder that
-/// goes with the demo must not hold the records of one of the operator's nodes.
-fn apart(config: &mut Config) {
-    config.node.id = None;
-    config.store.records = config::Records::Sqlite;
-    config.store.live = config::Live::Memory;
-    config.webhooks.clear();
-    config.ssh.known_hosts = None;
-}
-
-/// Returns loopback and the private networks (RFC 1918, RFC 4193, link-local left out), where a newcomer's own hosts
-/// are.
-fn private_networks() -> anyhow::Result<Vec<ipnet::IpNet>> {
-    let networks = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
-    networks.iter().map(|network| network.parse().context("a built-in network is malformed")).collect()
-}
-
 async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     data_dir::make_private(&config.node.data_dir)?;
     let lock = data_dir::lock(&config.node.data_dir).await?;
+    // Not sooner: until then they may be another gateway's.
+    if let Some(playground) = &plan.demo {
+        demo::introduce(&config.known_hosts_path(), playground)?;
+    }
     for says in &plan.loaded.warnings {
         tracing::warn!(%says, "the configuration leaves something open");
     }
@@ -238,7 +177,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     let beginning = Beginning { node: node.clone(), incarnation: incarnation.clone(), over };
     let Opened { stores, people, cursors, epoch } = open_stores(&config, beginning).await?;
     let Secrets { admin_token, seals } = plan.loaded.secrets.clone();
-    let is_new = people::nobody_administers(&*people, plan.demo || admin_token.is_some()).await?;
+    let is_new = people::nobody_administers(&*people, plan.demo.is_some() || admin_token.is_some()).await?;
     let seals = seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
     let recording_dir = RecordingDir::new(data_dir, Some(seals.clone()));
     let ssh = settings::ssh(&config);
@@ -261,11 +200,11 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
     let settings = http::state::Settings {
         oidc: oidc::oidc(&config)?,
-        ..settings::web(&config, addr.ip(), admin_token, seals, plan.demo, ssh.host_keys)
+        ..settings::web(&config, addr.ip(), admin_token, seals, plan.demo.is_some(), ssh.host_keys)
     };
     let state = web::Data::new(http::state::State::new(gateway.clone(), settings));
     warm(&state);
-    let link = plan.demo.then(|| state.issue_link(http::auth::ADMIN));
+    let link = plan.demo.is_some().then(|| state.issue_link(http::auth::ADMIN));
     let link = link.or_else(|| is_new.then(|| state.issue_setup()));
     let certificate = Certificate::open(&config)?;
     let server = server(&config, plan.listener, state, certificate.as_ref())?;

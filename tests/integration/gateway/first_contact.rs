@@ -1,6 +1,6 @@
 //! First contact of a stranger, a new user and a program: sign-in, links, sessions over HTTP, listings.
 
-use std::{collections::HashSet, io::ErrorKind, net::TcpListener};
+use std::{collections::HashSet, fs, io::ErrorKind, net::TcpListener};
 
 use serde_json::{Value, json};
 
@@ -98,13 +98,31 @@ fn the_demo_keeps_out_of_the_operators_stores() {
     let taker = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = |scheme: &str| format!("{scheme}://127.0.0.1:{}/pulsegate", taker.local_addr().unwrap().port());
     let home = Home::demo("127.0.0.1:0").set("node.id", "gw-1").set("store.live", &url("redis"));
-    let home = home.set("store.records", &url("mysql")).webhook(&url("http"), "a secret of its own", &[]);
+    let home = home.set("server.public_url", "https://gw.example.com").set("store.records", &url("mysql")).webhook(
+        &url("http"),
+        "a secret of its own",
+        &[],
+    );
     let gateway = Gateway::start(home);
     taker.set_nonblocking(true).unwrap();
     assert_eq!(taker.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "it called on a store or a webhook");
     let ready = http::request(gateway.addr, "GET", "/readyz", "", None);
-    assert_eq!(ready.status, 200, "{}", ready.body);
-    assert!(!gateway.logs().contains("gw-1"), "{}", gateway.logs());
+    assert_eq!(ready.status, 200, "{:?}", ready.json());
+    let logs = gateway.home.logs();
+    assert!(!logs.contains("gw-1") && !logs.contains("gw.example.com"), "{logs}");
+}
+
+#[test]
+fn a_demo_that_is_refused_leaves_the_known_hosts_of_the_gateway_that_is_there() {
+    let home = Home::new().set("ssh.known_hosts", "");
+    let known_hosts = home.data_dir().join("known_hosts");
+    let gateway = Gateway::start(home);
+    fs::write(&known_hosts, "web-1 ssh-ed25519 AAAA\n").unwrap();
+    let folder = gateway.home.data_dir().display().to_string();
+    let (status, told) = Home::new().run(&["demo", "--listen", "127.0.0.1:0", "--data-dir", &folder]);
+    assert_eq!(status.code(), Some(1));
+    assert!(told.contains("another pulsegate is running on"), "{told}");
+    assert_eq!(fs::read_to_string(&known_hosts).unwrap(), "web-1 ssh-ed25519 AAAA\n");
 }
 
 #[test]
