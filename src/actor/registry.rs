@@ -97,7 +97,7 @@ const ENDS: usize = 500;
 const SPARE_CAPACITY: usize = 10_000;
 
 /// The registry. Its fields are plain values changed in single steps, so a panic leaves them consistent; writes that
-/// were in flight are queued again.
+/// were in flight, or written and not settled, are queued again.
 pub struct RegistryActor {
     settings: Arc<Settings>,
     stores: Stores,
@@ -316,7 +316,9 @@ impl Supervised for RegistryActor {
         if self.recovery == Recovery::Records {
             self.recovery = Recovery::Journal;
         }
-        self.journal.ledger.recall();
+        // What was being published may be sent twice: the gap makes readers ask how things stand.
+        self.sequence += 1;
+        self.journal.recall();
         self.view.recall();
         if let Some(records) = &mut self.records {
             records.recall();
@@ -384,6 +386,8 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 self.remind(ctx);
                 true
             }
+            #[cfg(test)]
+            RegistryMessage::FailOnceWritten => self.journal.fail(),
             #[cfg(test)]
             RegistryMessage::Panic => panic!("asked to"),
         };

@@ -304,6 +304,11 @@ impl Ledger {
         }
     }
 
+    /// Takes back writes that the store has, whatever the capacity, to hand them out once more.
+    pub fn take_back(&mut self, now: Instant, writes: impl IntoIterator<Item = Write>) {
+        writes.into_iter().for_each(|write| self.put(Waiting::new(write, Priority::Lifecycle, now), End::Back));
+    }
+
     /// Ends the pause, since the store gave a sign of life.
     pub fn wake(&mut self) {
         self.blocked_until = None;

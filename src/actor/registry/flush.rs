@@ -119,10 +119,12 @@ impl RegistryActor {
             }
             (Store::Records, Some(outcome)) => self.recorded(outcome, ctx),
             (Store::Live, Some(Outcome::Taken(batch, _))) => {
-                batch
-                    .iter()
-                    .filter(|write| write.record.is_closed())
-                    .for_each(|write| self.ended(write.record.id, store));
+                for write in batch {
+                    if write.record.is_closed() {
+                        self.ended(write.record.id, store);
+                    }
+                    self.view.sink.settle();
+                }
             }
             (Store::Live, Some(Outcome::Failed(_))) | (_, None) => {}
         }
@@ -156,7 +158,10 @@ impl RegistryActor {
         self.note_commit(since);
         self.watch_room();
         match outcome {
-            Outcome::Taken(batch, gaps) => batch.into_iter().for_each(|write| self.settled(write, &gaps, ctx)),
+            Outcome::Taken(batch, gaps) => batch.into_iter().for_each(|write| {
+                self.settled(write, &gaps, ctx);
+                self.journal.settle();
+            }),
             Outcome::Failed(given_up) => {
                 if let Some(write) = given_up {
                     // It will never be durable: dropping the reply channels notifies the waiters.
@@ -352,6 +357,7 @@ impl RegistryActor {
             if record.is_closed() {
                 self.ended(id, Store::Records);
             }
+            self.sink_of_records().settle();
         }
         self.note_behind();
         self.shared.changes.count();
@@ -378,11 +384,6 @@ impl RegistryActor {
             self.observations.session_cleanup.observe(micros as f64 / 1e6);
             self.endings.remove(&id);
         }
-    }
-
-    /// Returns the sink of the records: of the separate record store, or else of the journal.
-    pub(super) fn sink_of_records(&mut self) -> &mut Sink {
-        self.records.as_mut().map_or(&mut self.journal, |records| &mut records.sink)
     }
 
     fn forget_user(&mut self, username: &str) {

@@ -149,6 +149,9 @@ pub enum RegistryMessage {
     /// Reminds the live view of the ends that the records lack, as the tick does every few minutes.
     #[cfg(test)]
     Remind,
+    /// Makes the registry panic once the journal has taken the next batch.
+    #[cfg(test)]
+    FailOnceWritten,
     /// Makes the registry panic, to test its restart.
     #[cfg(test)]
     Panic,

@@ -90,7 +90,7 @@ impl Records {
 
     /// Queues again the work that was under way in a failed context.
     pub(super) fn recall(&mut self) {
-        self.sink.ledger.recall();
+        self.sink.recall();
         (self.spilled, self.renewing) = (Spilled::Unread { after: None }, false);
     }
 
@@ -115,6 +115,11 @@ impl Records {
 }
 
 impl RegistryActor {
+    /// Returns the sink of the records: of the separate record store, or else of the journal.
+    pub(super) fn sink_of_records(&mut self) -> &mut Sink {
+        self.records.as_mut().map_or(&mut self.journal, |records| &mut records.sink)
+    }
+
     /// Publishes to listings whether the records may lack writes.
     pub(super) fn note_behind(&self) {
         let waits = self.records.as_ref().is_some_and(|records| !records.sink.ledger.is_empty());

@@ -52,6 +52,11 @@ pub(super) struct Sink {
     pub(super) ledger: Ledger,
     pub(super) dead: VecDeque<DeadLetter>,
     pub(super) dead_total: u64,
+    /// What the store has taken and the registry has not settled yet: a registry that fails meanwhile still has it.
+    unsettled: VecDeque<Write>,
+    /// Whether the registry fails once the store has taken the next batch.
+    #[cfg(test)]
+    fails: bool,
     failure: Option<Failure>,
     observations: Observations,
 }
@@ -98,7 +103,35 @@ impl Sink {
         drop(observations.dead_letters.get_or_create(&labels));
         drop(observations.left_out.get_or_create(&labels));
         let ledger = Ledger::new(Limits { slow: SLOW_BATCH, ..limits });
-        Self { name, ledger, dead: VecDeque::new(), dead_total: 0, failure: None, observations }
+        Self {
+            name,
+            ledger,
+            dead: VecDeque::new(),
+            dead_total: 0,
+            unsettled: VecDeque::new(),
+            #[cfg(test)]
+            fails: false,
+            failure: None,
+            observations,
+        }
+    }
+
+    /// Notes that the registry has settled the next write of the batch that the store took.
+    pub(super) fn settle(&mut self) {
+        self.unsettled.pop_front();
+    }
+
+    /// Queues again, after a failure of the registry, what was in flight and what was not settled.
+    pub(super) fn recall(&mut self) {
+        self.ledger.recall();
+        self.ledger.take_back(clock::instant(), self.unsettled.drain(..));
+    }
+
+    /// Makes the registry panic once the store has taken the next batch.
+    #[cfg(test)]
+    pub(super) fn fail(&mut self) -> bool {
+        self.fails = true;
+        true
     }
 
     /// Handles the outcome of the batch in flight, sent at `since`.
@@ -110,6 +143,9 @@ impl Sink {
                 let gaps = self.ledger.gaps();
                 self.note_gaps(&gaps);
                 let taken = self.ledger.ack(now);
+                self.unsettled = taken.iter().cloned().collect();
+                #[cfg(test)]
+                assert!(!std::mem::take(&mut self.fails), "asked to");
                 let labels = [("store", self.name)];
                 let took = now.saturating_duration_since(since);
                 self.observations.flush.get_or_create(&labels).observe(took.as_secs_f64());
@@ -207,9 +243,19 @@ mod tests {
     use prometheus_client::{encoding::text::encode, registry::Registry};
 
     use super::*;
+    use crate::core::{
+        ledger::Priority,
+        record::{Record, fixture},
+    };
 
     const LIMITS: Limits =
         Limits { batch: 1, closes: 1, linger: Duration::ZERO, capacity: 1, slow: SLOW_BATCH, history: 2, ends: 1 };
+
+    fn push(sink: &mut Sink, now: Instant, n: u8, version: u64) {
+        let start = UtcMicros(1_700_000_000_000_000 + i64::from(n));
+        let record = Record { id: SessionId::new(start, [n; 10]), version, ..fixture::opened(start) };
+        sink.ledger.push(now, Priority::Lifecycle, Write { record, transitions: vec![] }).unwrap();
+    }
 
     #[test]
     fn a_failure_that_lasts_is_told_once_and_then_once_an_hour() {
@@ -223,6 +269,24 @@ mod tests {
         assert!(!sink.is_up());
         sink.works();
         assert!(sink.is_up() && sink.is_news("newer".to_owned(), begun + Duration::from_secs(7_204)));
+    }
+
+    #[test]
+    fn what_was_not_settled_is_queued_again() {
+        let mut sink = Sink::new("journal", Limits { batch: 2, capacity: 2, ..LIMITS }, Observations::default());
+        let now = clock::instant();
+        push(&mut sink, now, 1, 1);
+        push(&mut sink, now, 2, 1);
+        let taken = sink.ledger.poll_batch(now).unwrap();
+        assert!(matches!(sink.landed(Ok(()), now), Outcome::Taken(..)));
+        sink.settle();
+        push(&mut sink, now, 3, 1);
+        push(&mut sink, now, 4, 1);
+        sink.recall();
+        assert_eq!(sink.ledger.len(), 3, "whatever the capacity");
+        assert_eq!(sink.ledger.peek(taken[1].record.id), Some(&taken[1].record));
+        sink.recall();
+        assert_eq!(sink.ledger.len(), 3, "once");
     }
 
     #[test]

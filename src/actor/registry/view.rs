@@ -58,7 +58,7 @@ impl View {
 
     /// Queues again the work that was under way in a failed context.
     pub(super) fn recall(&mut self) {
-        self.sink.ledger.recall();
+        self.sink.recall();
         (self.beating, self.renewing, self.reminder.reading) = (false, false, false);
     }
 

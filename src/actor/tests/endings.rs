@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 
-use super::house::{House, eventually, read};
+use super::house::{House, eventually, hurried, read};
 use crate::{
+    actor::registry::RegistryMessage,
     core::{
         audit::{Action, Deed},
         record::{EndReason, SessionId},
@@ -87,4 +88,20 @@ async fn each_end_is_in_the_audit_log_once_with_who_opened_it_and_how_it_ended()
         assert!(detail.starts_with(&format!("Session {id}, opened 20")), "{detail}");
         assert!(detail.ends_with(&format!("Z: {how}. ended by a test")), "{detail}");
     }
+}
+
+#[actix_rt::test]
+async fn an_end_that_was_written_when_the_registry_failed_is_told_though_no_actor_repeats_it() {
+    let house = House::new().await;
+    let id = house.open().await;
+    let mut told = house.gateway.subscribe(None).await.unwrap();
+    assert!(house.gateway.deps.registry.tell(RegistryMessage::FailOnceWritten).is_ok());
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    eventually(async || house.restarts("registry").await == 1).await;
+    let event = hurried(told.live.recv()).await.unwrap();
+    assert_eq!((event.session.id, event.session.end_reason), (id, Some(EndReason::Terminated)));
+    assert_eq!(event.detail, "ended by a test");
+    assert!(event.sequence > told.at + 1, "a gap: it may have been told before");
+    assert_eq!(house.gateway.open_here().await.unwrap(), 0);
+    hurried(house.gateway.shut_down()).await.unwrap();
 }
