@@ -18,7 +18,7 @@ use super::{
     mailbox::{Envelope, Mailbox},
     nodes::Snapshot,
     observe::Observations,
-    registry::RegistryMessage,
+    registry::{RegistryMessage, Stood},
     stores::Stores,
 };
 use crate::{
@@ -79,7 +79,7 @@ pub struct Sweep {
     pub next_ms: u64,
     /// Every difference that still stood at the repair.
     #[serde(skip)]
-    standing: Vec<(SessionId, Action)>,
+    standing: Vec<Stood>,
     /// The nodes compared that no longer serve, each with the epoch that is over, and whether it had nothing open.
     #[serde(skip)]
     pub(super) over: Vec<(NodeId, Epoch, bool)>,
@@ -195,10 +195,10 @@ impl ReconcilerActor {
     }
 
     /// Logs a difference that no sweep can repair, once for as long as it stands.
-    fn alarm(&mut self, standing: &[(SessionId, Action)]) {
-        let alarms: Vec<_> = standing.iter().filter(|(_, action)| action.is_alarm()).collect();
-        self.alarmed.retain(|id| alarms.iter().any(|(alarm, _)| alarm == id));
-        for (id, action) in alarms {
+    fn alarm(&mut self, standing: &[Stood]) {
+        let alarms: Vec<_> = standing.iter().filter(|stood| stood.action.is_alarm()).collect();
+        self.alarmed.retain(|id| alarms.iter().any(|alarm| alarm.id == *id));
+        for Stood { id, action, .. } in alarms {
             if self.alarmed.insert(*id) {
                 let found = action.as_str();
                 tracing::error!(session_id = %id, found, "the stores contradict each other; see `pulsegate doctor`");
@@ -208,7 +208,7 @@ impl ReconcilerActor {
 
     fn swept(&mut self, mut sweep: Sweep, slowest: Duration, took: Duration, dry_run: bool) -> Sweep {
         let thread = self.observations.lags.latest();
-        let mends = sweep.standing.iter().any(|(_, action)| !action.is_alarm());
+        let mends = sweep.standing.iter().any(|stood| stood.mends);
         if self.pace.swept(Load { store: slowest, thread }, mends) {
             let (interval, rows) = (self.pace.interval(), self.pace.rows());
             tracing::info!(?interval, rows, store = ?slowest, ?thread, "the interval of the sweeps has changed");

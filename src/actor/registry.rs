@@ -69,7 +69,7 @@ use flush::{Ending, Waiter};
 use life::{Earlier, Outbox, Recovery, Right, Witnesses};
 pub use life::{RecordsAtStart, begin_epoch};
 use mend::SweepUnderWay;
-pub use mend::{SweepHandle, SweepSnapshot};
+pub use mend::{Stood, SweepHandle, SweepSnapshot};
 pub use message::{Announcement, Claim, Found, RegistryMessage};
 use outbox::Records;
 use retire::Retirement;

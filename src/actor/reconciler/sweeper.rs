@@ -17,7 +17,7 @@ use crate::{
         Settings, clock,
         mailbox::Mailbox,
         nodes::Snapshot,
-        registry::{RegistryMessage, SweepSnapshot},
+        registry::{RegistryMessage, Stood, SweepSnapshot},
         stores::Stores,
     },
     core::{
@@ -102,9 +102,9 @@ impl Sweeper {
             self.registry.deliver(mend).await.map_err(|_| gone())?;
             sweep.standing.extend(standing.await.map_err(|_| gone())?);
         }
-        for (id, action) in &sweep.standing {
+        for Stood { id, action, mends } in &sweep.standing {
             *sweep.differences.entry(action.as_str()).or_default() += 1;
-            sweep.mended += u64::from(!dry_run && !action.is_alarm());
+            sweep.mended += u64::from(!dry_run && *mends);
             if sweep.named.len() < MAX_NAMED {
                 sweep.named.push(Named { id: *id, action: *action });
             }

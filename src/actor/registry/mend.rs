@@ -48,6 +48,17 @@ pub struct SweepSnapshot {
     pub handle: SweepHandle,
 }
 
+/// A difference that still stood at the repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stood {
+    /// The session's id.
+    pub id: SessionId,
+    /// The action for it.
+    pub action: Action,
+    /// Whether that may mend it: it is no alarm, and what it sends to the records is not a version that they rejected.
+    pub mends: bool,
+}
+
 /// Identifies a sweep to the registry, which notes the sessions that end until the last clone is dropped.
 #[derive(Debug, Clone, Default)]
 pub struct SweepHandle(Arc<()>);
@@ -99,14 +110,26 @@ impl RegistryActor {
         handle: &SweepHandle,
         dry_run: bool,
         ctx: &mut Context<Self>,
-    ) -> Vec<(SessionId, Action)> {
+    ) -> Vec<Stood> {
         let standing: Vec<Fix> = fixes.into_iter().filter(|fix| self.stands(fix, handle)).collect();
-        let told = standing.iter().map(|fix| (fix.id, fix.action)).collect();
+        let told = standing.iter().map(|fix| self.stood(fix)).collect();
         if !dry_run {
             standing.into_iter().for_each(|fix| self.carry_out(fix, ctx));
             self.flush(ctx);
         }
         told
+    }
+
+    fn stood(&mut self, Fix { action, id, record, .. }: &Fix) -> Stood {
+        let closes = matches!(action, Action::CloseStray | Action::CloseEarlier);
+        let sent = if *action == Action::Rewrite {
+            self.index.get(id).and_then(|entry| entry.durable.as_ref())
+        } else {
+            record.as_ref().filter(|record| closes && record.is_closed())
+        };
+        let version = sent.map(|record| record.version);
+        let rejected = version.is_some_and(|version| self.sink_of_records().has_rejected(*id, version));
+        Stood { id: *id, action: *action, mends: !action.is_alarm() && !rejected }
     }
 
     /// Whether a difference still stands: the stores were read one after the other, and sessions began, ended and

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{StoreReport, SweepHandle, SweepSnapshot};
+use super::{Stood, StoreReport, SweepHandle, SweepSnapshot};
 use crate::{
     actor::{
         clock::Beat,
@@ -13,10 +13,7 @@ use crate::{
         reconciler::Fix,
         session::SessionMessage,
     },
-    core::{
-        reconcile::Action,
-        record::{EndReason, Record, SessionId, Transition},
-    },
+    core::record::{EndReason, Record, SessionId, Transition},
     store::StoreError,
 };
 
@@ -133,7 +130,7 @@ pub enum RegistryMessage {
         /// Whether to return those that still stand without repairing them.
         dry_run: bool,
         /// The differences that still stood.
-        reply: oneshot::Sender<Vec<(SessionId, Action)>>,
+        reply: oneshot::Sender<Vec<Stood>>,
     },
     /// Asks for the state of each store.
     Stores(oneshot::Sender<Vec<StoreReport>>),

@@ -171,8 +171,19 @@ impl Sink {
         }
     }
 
+    /// Whether the store has already rejected this version of a session.
+    pub(super) fn has_rejected(&self, id: SessionId, version: u64) -> bool {
+        self.dead.iter().any(|letter| letter.id == id && letter.version == version)
+    }
+
+    /// Notes a rejected write in the place of an older one of its session. Sweeps send it again and again: a version that
+    /// was rejected before is no news.
     fn dead_letter(&mut self, write: Write, error: String) -> Box<Write> {
         let record = &write.record;
+        if self.has_rejected(record.id, record.version) {
+            return Box::new(write);
+        }
+        self.dead.retain(|letter| letter.id != record.id);
         tracing::error!(session_id = %record.id, store = self.name, %error, "the store refuses a record, which is a dead letter now; see /api/v1/stores");
         let UtcMicros(at_micros) = clock::utc();
         self.dead.push_back(DeadLetter { id: record.id, version: record.version, at_micros, error });
@@ -287,6 +298,25 @@ mod tests {
         assert_eq!(sink.ledger.peek(taken[1].record.id), Some(&taken[1].record));
         sink.recall();
         assert_eq!(sink.ledger.len(), 3, "once");
+    }
+
+    #[test]
+    fn a_record_that_is_rejected_again_and_again_hides_no_other_dead_letter() {
+        let mut sink = Sink::new("records", LIMITS, Observations::default());
+        let now = clock::instant();
+        let mut rejects = |n, version| {
+            push(&mut sink, now, n, version);
+            assert_eq!(sink.ledger.poll_batch(now).unwrap().len(), 1);
+            let outcome = sink.landed(Err(StoreError::Rejected("no".into())), now);
+            assert!(matches!(outcome, Outcome::Failed(Some(_))));
+            let report = sink.report(None);
+            (report.dead_letters.iter().map(|letter| letter.version).collect::<Vec<_>>(), report.dead_letters_total)
+        };
+        assert_eq!(rejects(1, 7), (vec![7], 1));
+        for _ in 0..=DEAD_LETTERS {
+            assert_eq!(rejects(2, 8), (vec![8, 7], 2));
+        }
+        assert_eq!(rejects(1, 9), (vec![9, 8], 3), "the newest version, newest first");
     }
 
     #[test]

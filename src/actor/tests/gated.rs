@@ -26,6 +26,8 @@ pub struct Gated {
     pub store: SqliteStore,
     pub gate: Semaphore,
     pub failures: AtomicUsize,
+    /// Whether every batch is rejected.
+    pub rejects: AtomicBool,
     /// The sessions that each batch it took closed.
     pub closes: Mutex<Vec<Vec<SessionId>>>,
     /// Whether listings and single reads fail.
@@ -46,6 +48,7 @@ impl Gated {
             store,
             gate: Semaphore::new(1),
             failures: AtomicUsize::new(0),
+            rejects: AtomicBool::new(false),
             closes: Mutex::default(),
             unreadable: AtomicBool::new(false),
             listings: Semaphore::new(1),
@@ -68,6 +71,9 @@ impl RecordStore for Gated {
             let fails = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
             if fails.is_ok() {
                 return Err(StoreError::Unavailable("told to fail".into()));
+            }
+            if self.rejects.load(Ordering::Relaxed) {
+                return Err(StoreError::Rejected("told to reject".into()));
             }
             let closes = batch.iter().filter(|write| write.record.is_closed()).map(|write| write.record.id).collect();
             self.store.apply(batch).await?;

@@ -16,7 +16,10 @@ use crate::{
         stores::Stores,
         wire::ToSocket,
     },
-    core::record::{Authority, Durable, EndReason, Epoch, Incarnation, Record, SessionId, Status, UtcMicros},
+    core::{
+        reconcile::Action,
+        record::{Authority, Durable, EndReason, Epoch, Incarnation, Record, SessionId, Status, UtcMicros},
+    },
     ssh::LinkEvent,
     store::{Journal, ListQuery, LiveStore, RecordStore, SharedRecords, Write, audit::MemoryAudit, conformance},
 };
@@ -340,4 +343,31 @@ async fn without_the_records_what_the_own_journal_knows_to_be_over_is_over() {
     house.live.apply(vec![conformance::record(2, 2, Authority::Observed, Status::Active)]).await.unwrap();
     known_away(&house).await;
     assert!(house.find(over.id).await.is_closed());
+}
+
+#[actix_rt::test]
+async fn every_session_that_the_records_reject_stays_visible_and_no_sweep_claims_to_mend_it() {
+    let house = House::with_records().await;
+    house.remote.as_ref().unwrap().rejects.store(true, Ordering::Relaxed);
+    let over = house.open().await;
+    house.gateway.end(over, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    let (served, _attached, _target) = house.active().await;
+    let rejected = async || {
+        let stores = house.gateway.stores().await.unwrap();
+        let records = stores.into_iter().find(|store| store.store == "records").unwrap();
+        let mut ids: Vec<SessionId> = records.dead_letters.iter().map(|letter| letter.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let both = vec![over.min(served), over.max(served)];
+    house.eventually(async || rejected().await == both).await;
+    for _ in 0..3 {
+        // What is still on its way is no difference.
+        let refused = async || {
+            let swept = house.gateway.sweep(false).await.unwrap();
+            swept.differences.contains_key(Action::Rewrite.as_str()) && swept.mended == 0
+        };
+        house.eventually(refused).await;
+    }
+    house.eventually(async || rejected().await == both).await;
 }

@@ -10,7 +10,7 @@ use crate::{
         clock,
         gateway::GatewayError,
         reconciler::{Fix, ReconcilerMessage},
-        registry::RegistryMessage,
+        registry::{RegistryMessage, Stood},
         wire::ToSocket,
         world::World,
     },
@@ -168,7 +168,7 @@ async fn an_end_that_two_sweeps_conclude_of_another_node_is_told_and_counted_onc
         registry.deliver(RegistryMessage::Mend { fixes, handle, dry_run: false, reply }).await.ok();
         standing.await.unwrap()
     };
-    assert_eq!(mend().await, [(other.id, Action::Infer)]);
+    assert_eq!(mend().await, [Stood { id: other.id, action: Action::Infer, mends: true }]);
     house.eventually(async || ended(&house, EndReason::NodeLost) == 1).await;
     assert!(remote.get(other.id).await.unwrap().unwrap().is_closed());
     assert_eq!(mend().await, []);
