@@ -18,7 +18,7 @@ use super::{
 use crate::{
     core::{
         audit::Action,
-        people::{Directory, Right, Rights, TOKEN_PREFIX, Token, is_token_name, token_digest},
+        people::{Right, Rights, TOKEN_PREFIX, Token, is_token_name, token_digest},
         record::UtcMicros,
         target::each_once,
     },
@@ -36,7 +36,8 @@ struct TokenView<'a> {
     id: &'a str,
     name: &'a str,
     user: &'a str,
-    scopes: Vec<Right>,
+    /// `None`: whatever its owner may, at each use.
+    scopes: Option<&'a [Right]>,
     created_at: Rfc3339,
     expires_at: Option<Rfc3339>,
     last_used_at: Option<Rfc3339>,
@@ -60,7 +61,7 @@ pub async fn list(request: HttpRequest, state: web::Data<State>, caller: Caller)
     let people = state.gateway.people();
     let (directory, seen) = (people.directory(), people.seen());
     let of_user = directory.tokens.values().filter(|token| token.user == user);
-    let items: Vec<_> = of_user.map(|token| view(token, &directory, &seen)).collect();
+    let items: Vec<_> = of_user.map(|token| view(token, &seen)).collect();
     Ok(HttpResponse::Ok().json(json!({ "items": items })))
 }
 
@@ -114,7 +115,7 @@ pub async fn create(
     // The token of a user who was removed meanwhile would be good for the next user of that name.
     caller.recheck_anew(&state, None).await?;
     people.change(Change::AddToken(token.clone())).await?;
-    let mut made = json!(view(&token, &people.directory(), &Seen::default()));
+    let mut made = json!(view(&token, &Seen::default()));
     if let Some(fields) = made.as_object_mut() {
         fields.insert("token".to_owned(), secret.into());
     }
@@ -180,15 +181,12 @@ fn expiry(now: UtcMicros, life: &str) -> Result<UtcMicros, Problem> {
     Ok(UtcMicros(now.0.saturating_add(micros)))
 }
 
-fn view<'a>(token: &'a Token, directory: &Directory, seen: &Seen) -> TokenView<'a> {
-    // Without scopes it has all rights of its owner.
-    let held = directory.access(&token.user).map(|access| access.role.rights()).unwrap_or_default();
-    let scopes = token.scopes.clone().unwrap_or_else(|| held.iter().collect());
+fn view<'a>(token: &'a Token, seen: &Seen) -> TokenView<'a> {
     TokenView {
         id: &token.id,
         name: &token.name,
         user: &token.user,
-        scopes,
+        scopes: token.scopes.as_deref(),
         created_at: Rfc3339(token.created_at),
         expires_at: token.expires_at.map(Rfc3339),
         last_used_at: seen.tokens.get(&token.id).copied().max(token.last_used_at).map(Rfc3339),

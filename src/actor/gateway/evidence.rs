@@ -158,7 +158,8 @@ impl Why {
             browser_heard_at: None,
             last_pong_at: None,
             watchers_heard_at: None,
-            peer_heard_at: session.last_seen_at,
+            // Not the last sign of life, which may be the browser's.
+            peer_heard_at: None,
             last_reply_at: None,
             last_input_at: session.last_input_at,
             last_byte_in_at: None,

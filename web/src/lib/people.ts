@@ -50,7 +50,8 @@ export interface Token {
   id: string;
   name: string;
   user: string;
-  scopes: Right[];
+  /** `null`: whatever its owner may, at each use. */
+  scopes: Right[] | null;
   created_at: string;
   expires_at: string | null;
   last_used_at: string | null;
