@@ -4,6 +4,10 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
+import { until } from "./support/until.mjs";
+
+/** What `stty size` prints: rows and columns. */
+const SIZE = /^(\d+) (\d+)$/m;
 
 promise("quick connect asks about a new host key, then for the password, and opens a shell", async (lab) => {
   const sshd = await lab.sshd({ login: "password" });
@@ -13,6 +17,35 @@ promise("quick connect asks about a new host key, then for the password, and ope
   await desk.fillPrompt("password", sshd.password);
   await desk.stands("active");
   await desk.ask("echo $((6*7))", /^42$/m);
+});
+
+promise("a real shell follows the window's size, is there again after a reload, and ends once its tab was closed for long", async (lab) => {
+  const sshd = await lab.sshd({ login: "password" });
+  const gateway = await lab.demo({ "session.reattach_window": "3s" });
+  const desk = await lab.desk(gateway);
+  await desk.quickConnect(sshd.destination);
+  await desk.trustHostKey();
+  await desk.fillPrompt("password", sshd.password);
+  await desk.stands("active");
+  const id = await desk.sessionId();
+  await desk.ask("stty size", SIZE);
+  await desk.page.setViewportSize({ width: 800, height: 500 });
+  await until("a smaller terminal there, too", async () => {
+    await desk.type("stty size");
+    const told = [...(await desk.screen()).matchAll(new RegExp(SIZE, "gm"))];
+    const [[, rows, cols], [, fewer, narrower]] = [told[0], told.at(-1)];
+    return Number(fewer) < Number(rows) && Number(narrower) < Number(cols);
+  });
+  await desk.ask("echo $((6*7))", /^42$/m);
+  const screen = await desk.screen();
+
+  await desk.page.reload();
+  await desk.stands("active");
+  assert.equal(await desk.sessionId(), id);
+  await until("the same screen", async () => (await desk.screen()) === screen);
+  await desk.ask("echo again", /^again$/m);
+  await desk.page.close();
+  assert.equal((await gateway.listed(id, "closed")).end_reason, "detach_expired");
 });
 
 promise("a host key that is not trusted ends the attempt before anything is sent", async (lab) => {

@@ -84,6 +84,12 @@ promise("a user who went elsewhere on the page while the gateway is away stays t
   // The third begins only after the second failed.
   await until("some tries", () => tries > 2);
   assert.equal((await desk.focus()).id, "nav-sessions");
+
+  const pill = () => desk.at("pill").innerText();
+  await until("the seconds to the next try", async () => /^reconnecting \d+ s…$/.test(await pill()));
+  await line.mend();
+  await until("a word that it goes on", async () => (await pill()) === "resumed");
+  await until("nothing more to say", async () => (await pill()) === "");
 });
 
 promise("what is typed goes to the terminal once the button that was pressed beside it is gone", async (lab) => {

@@ -29,6 +29,7 @@ const NEEDED: &[Package] = &[
     Package { name: "redis-server", program: "redis-server", purpose: "a real Redis, started privately" },
     Package { name: "strace", program: "strace", purpose: "a disk that fails to sync" },
     Package { name: "asciinema", program: "asciinema", purpose: "recordings in a player that is not ours" },
+    Package { name: "vim", program: "vim", purpose: "a full-screen program that is not ours" },
     Package { name: "make", program: "make", purpose: "the allocator, jemalloc, is built with it" },
     Package { name: "procps", program: "ps", purpose: "processes counted" },
 ];

@@ -219,6 +219,8 @@ export class Screen {
       webgl.onContextLoss(() => {
         webgl.dispose();
         this.#webgl = null;
+        // The cells of the DOM renderer have another width.
+        if (!this.#disposed) this.fit();
       });
       this.terminal.loadAddon(webgl);
       this.#webgl = webgl;
