@@ -62,7 +62,8 @@ pub async fn serve(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
     if config.targets_allow.is_empty() {
         config.targets_allow = private_networks()?;
     }
-    let outcome = run(config, Plan { listener, loaded, demo: Some(introduced) }).await;
+    // Boxed, since the compiler follows futures within futures only so deep.
+    let outcome = Box::pin(run(config, Plan { listener, loaded, demo: Some(introduced) })).await;
     playground.stop();
     if temporary && let Err(error) = fs::remove_dir_all(&data_dir) {
         tracing::warn!(%error, path = %data_dir.display(), "the demo's folder could not be removed");
