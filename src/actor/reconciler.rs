@@ -151,7 +151,7 @@ impl ReconcilerActor {
         ctx.spawn(sweeping.into_actor(self).map(move |outcome, actor, _| {
             let took = clock::instant().saturating_duration_since(begun);
             let outcome = outcome.and_then(|Swept { sweep, slowest, unread }| {
-                let sweep = actor.swept(sweep, slowest, took, dry_run);
+                let sweep = actor.swept(sweep, unread.is_none(), slowest, took, dry_run);
                 unread.map_or(Ok(sweep), Err)
             });
             actor.note(outcome.as_ref().err());
@@ -206,7 +206,7 @@ impl ReconcilerActor {
         }
     }
 
-    fn swept(&mut self, mut sweep: Sweep, slowest: Duration, took: Duration, dry_run: bool) -> Sweep {
+    fn swept(&mut self, mut sweep: Sweep, whole: bool, slowest: Duration, took: Duration, dry_run: bool) -> Sweep {
         let thread = self.observations.lags.latest();
         let mends = sweep.standing.iter().any(|stood| stood.mends);
         if self.pace.swept(Load { store: slowest, thread }, mends) {
@@ -223,7 +223,9 @@ impl ReconcilerActor {
         }
         let found: u64 = sweep.differences.values().sum();
         let seen = &self.observations;
-        seen.store_divergence.set(i64::try_from(found).unwrap_or(i64::MAX));
+        // What was found before may still differ where this sweep could not look.
+        let known = if whole { 0 } else { seen.store_divergence.get() };
+        seen.store_divergence.set(i64::try_from(found).unwrap_or(i64::MAX).max(known));
         seen.sweep.observe(took.as_secs_f64());
         seen.sweep_interval.set(self.pace.interval().as_secs_f64());
         seen.sweep_rows.set(i64::from(self.pace.rows()));

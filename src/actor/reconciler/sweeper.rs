@@ -52,8 +52,9 @@ pub struct Swept {
 }
 
 impl Sweeper {
-    /// Runs one sweep. What cannot be read of one node keeps nothing from the others. The snapshot of the actors comes first: the registry
-    /// checks again before a repair, and so tells differences from sessions that began or ended meanwhile.
+    /// Runs one sweep. What cannot be read of one node keeps nothing from the others. The snapshot of the actors comes
+    /// first: the registry checks again before a repair, and so tells differences from sessions that began or ended
+    /// meanwhile.
     pub async fn sweep(
         &self,
         rows: u32,
