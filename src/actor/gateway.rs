@@ -45,6 +45,8 @@ mod neighbours;
 mod overlay;
 /// The phases of a gateway's life, from its start to its shutdown.
 mod phase;
+/// The basis of a status, in words.
+mod proof;
 /// Whether the registry answers.
 mod pulse;
 /// The questions to the recorder.

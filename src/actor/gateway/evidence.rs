@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::{Gateway, GatewayError, overlay::Known, unreadable};
+use super::{Gateway, GatewayError, overlay::Known, proof, unreadable};
 use crate::{
     actor::{clock, registry::RegistryMessage, session::SessionMessage},
     core::{
         lease::patience,
         neighbours::{NeighbourState, Standing},
-        record::{Authority, Epoch, Record, SessionId, UtcMicros},
+        record::{Epoch, Record, SessionId, UtcMicros},
     },
     store::{Excerpt, StoreError},
 };
@@ -21,7 +21,7 @@ use crate::{
 pub struct Why {
     /// The session's current record.
     pub session: Record,
-    /// The basis of its status, in one sentence.
+    /// Its status, and what that rests on, in a few sentences.
     pub proof: String,
     /// The gateway that serves or served it; `None` if nothing is known of that gateway.
     pub owner: Option<Owner>,
@@ -95,7 +95,7 @@ impl Gateway {
         why.session = Record { controlled_by: why.session.controlled_by, ..found.record };
         why.history = self.stores.excerpt(id).await.map_err(unreadable)?;
         why.owner = self.owner(&why.session).await;
-        why.proof = "This gateway serves the session and observes it directly.".to_owned();
+        why.proof = proof::here(&why, clock::utc());
         Ok(Some(why))
     }
 
@@ -113,7 +113,7 @@ impl Gateway {
         if !why.session.is_closed() {
             why.deadlines = self.deadlines_of_owner(&why.session);
         }
-        why.proof = proof(&why.session, why.owner.as_ref(), unread);
+        why.proof = proof::elsewhere(&why.session, why.owner.as_ref(), unread);
         Ok(Some(why))
     }
 
@@ -151,7 +151,7 @@ impl Gateway {
 
 impl Why {
     /// The evidence that a record alone gives, for a session that no actor of this node runs.
-    fn of_record(session: Record) -> Self {
+    pub(super) fn of_record(session: Record) -> Self {
         Self {
             proof: String::new(),
             owner: None,
@@ -187,37 +187,4 @@ fn deadlines(now: Instant, standing: Standing, state: &NeighbourState) -> Vec<De
     };
     let armed = [("owner_lost", lost), ("owner_fenced", fenced)];
     armed.into_iter().filter_map(|(what, at)| at.map(|at| Deadline { what, left_ms: left(at) })).collect()
-}
-
-/// Returns the basis of the status of a session that does not run here. `unread`: its record could not be read.
-fn proof(session: &Record, owner: Option<&Owner>, unread: bool) -> String {
-    let node = &session.node;
-    if session.is_closed() {
-        return match session.authority {
-            Authority::Observed => format!("{node} saw it end, or its next start found it over."),
-            Authority::Inferred => {
-                format!("Another gateway concluded it: {node} had lost the right to serve what it left open.")
-            }
-        };
-    }
-    let view = if unread { " Its record cannot be read now: this is what the live view shows." } else { "" };
-    let Some(owner) = owner else {
-        return format!("The stores say so; nothing is known of {node}, which serves it.{view}");
-    };
-    let epoch_is_over = owner.epoch.is_some_and(|epoch| session.epoch < epoch);
-    let seen = match owner.standing {
-        _ if owner.own || epoch_is_over => {
-            format!("An earlier start of {node} left it open: the next sweep closes it.")
-        }
-        Standing::Lost => format!(
-            "{node} serves it and has given no sign of life for {} ms: it is shown as lost until one comes. It may go on there.",
-            owner.silent_ms
-        ),
-        Standing::Serving => format!(
-            "{node} serves it and gave a sign of life {} ms ago: what is said here is what it wrote to the stores.",
-            owner.silent_ms
-        ),
-        Standing::Left | Standing::Fenced => format!("{node} no longer serves: the next sweep closes it."),
-    };
-    seen + view
 }

@@ -44,7 +44,7 @@ fn another_nodes_session_is_explained_by_its_records_and_by_its_owners_signs_of_
     assert_eq!(here["owner_state"]["epoch"], there["owner_state"]["epoch"]);
     assert_eq!(here["owner_state"]["serve_for_ms"], 5_000);
     assert!(here["owner_state"]["renewed_at"].is_string());
-    assert!(says(&there, "observes it directly") && says(&here, "what it wrote to the stores"), "{there} {here}");
+    assert!(says(&there, "Active since ") && says(&here, "what it wrote to the stores"), "{there} {here}");
     assert!(left(&here, "owner_lost").unwrap() <= 5_000 && left(&here, "owner_fenced").unwrap() > 5_000, "{here}");
     within(Duration::from_secs(5), "its signs of life are told", || {
         why(&one, &id)["session"]["last_seen_at"].is_string()

@@ -38,7 +38,7 @@ type Values = Record<string, unknown>;
 
 /** The evidence in the order in which it is read. */
 export interface Arranged {
-  /** The basis of the status, in one sentence. */
+  /** The status and its basis, in plain sentences. */
   proof: string;
   /** The signs of life, the deadlines and the history. */
   signs: Values;
