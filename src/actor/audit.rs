@@ -1,12 +1,16 @@
-//! The queue to the audit log, which is bounded, and the one task that writes the log, many entries per commit. Knows
+//! The queue to the audit log, which is bounded, and the one actor that writes the log, many entries per commit. Knows
 //! the entries, and none of their authors.
 //!
 //! A *note* makes no caller wait: it is written within `BATCH_DELAY` and a commit, and waits in the queue while the log
 //! cannot be written. Notes that find no room are counted, and the log gets an entry with their number as soon as it
 //! can be written. A *record* is for actions that must not happen unseen: the caller waits until it is durable, and
 //! does not act if that fails.
+//!
+//! The queue and what was taken from it outlive a failure of the actor. What it was writing then is written again, so
+//! the log may have an entry twice, and lacks none.
 
 use std::{
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,12 +18,17 @@ use std::{
     time::Duration,
 };
 
+use actix::{Actor, AsyncContext, Context, Supervised, WrapFuture};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot},
     time::{sleep, timeout},
 };
 
-use super::{clock, gateway::GatewayError};
+use super::{
+    clock,
+    gateway::GatewayError,
+    mailbox::{Envelope, Handling, Meter},
+};
 use crate::{
     core::{
         audit::{Action, Deed},
@@ -31,8 +40,11 @@ use crate::{
     },
 };
 
+/// The actor's kind, as in metrics.
+pub const KIND: &str = "audit";
+
 /// Maximum entries in the queue: some hundred KiB.
-const QUEUE_CAPACITY: usize = 1024;
+pub(super) const QUEUE_CAPACITY: usize = 1024;
 
 /// Maximum entries per commit: more than the sessions that the journal closes meanwhile, where all end at once.
 const MAX_BATCH: usize = 512;
@@ -49,7 +61,8 @@ const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration:
 /// A handle to the audit log of this node: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Audit {
-    queue: mpsc::Sender<Queued>,
+    queue: mpsc::Sender<Envelope<Queued>>,
+    meter: Arc<Meter>,
     lost: Arc<AtomicU64>,
     log: Arc<dyn AuditLog>,
 }
@@ -61,25 +74,36 @@ struct Queued {
     reply: Option<oneshot::Sender<()>>,
 }
 
-/// The task that writes the log.
+/// The actor that writes the log.
+pub struct AuditActor(Rc<Mutex<AuditWriter>>);
+
 struct AuditWriter {
-    queue: mpsc::Receiver<Queued>,
+    queue: mpsc::Receiver<Envelope<Queued>>,
     lost: Arc<AtomicU64>,
     log: Arc<dyn AuditLog>,
     /// Entries taken from the queue and not written yet.
-    waiting: Vec<Queued>,
+    waiting: Vec<(Queued, Handling)>,
+    /// Number of those that found no room, taken from `lost` and not written yet.
+    gap: u64,
     pause: Duration,
 }
 
 impl Audit {
-    /// Starts the only writer of `log`, on the calling thread.
-    pub(super) fn start(log: Arc<dyn AuditLog>) -> Self {
-        let (told, queue) = mpsc::channel(QUEUE_CAPACITY);
+    /// Creates the queue to `log`, and the only writer of it.
+    pub(super) fn new(log: Arc<dyn AuditLog>, meter: Arc<Meter>) -> (Self, AuditActor) {
+        let (told, queue) = mpsc::channel(meter.capacity());
         let lost = Arc::new(AtomicU64::new(0));
-        let writer =
-            AuditWriter { queue, lost: lost.clone(), log: log.clone(), waiting: Vec::new(), pause: RETRY_DELAYS.0 };
-        actix::spawn(writer.write());
-        Self { queue: told, lost, log }
+        let (waiting, gap, pause) = (Vec::new(), 0, RETRY_DELAYS.0);
+        let writer = AuditWriter { queue, lost: lost.clone(), log: log.clone(), waiting, gap, pause };
+        (Self { queue: told, meter, lost, log }, AuditActor(Rc::new(Mutex::new(writer))))
+    }
+
+    /// Starts a writer of `log` that nothing supervises.
+    #[cfg(test)]
+    pub(super) fn start(log: Arc<dyn AuditLog>) -> Self {
+        let (audit, actor) = Self::new(log, Meter::new(QUEUE_CAPACITY));
+        actor.start();
+        audit
     }
 
     /// Notes a deed in the log, without waiting.
@@ -116,58 +140,69 @@ impl Audit {
 
     fn tell(&self, deed: Deed, reply: Option<oneshot::Sender<()>>) -> Result<(), GatewayError> {
         let told = Queued { at: clock::utc(), deed: deed.bounded(), reply };
-        self.queue.try_send(told).map_err(|_| GatewayError::Unaudited)
+        self.queue.try_send(Envelope::seal(told, &self.meter)).map_err(|_| GatewayError::Unaudited)
     }
 }
 
 impl AuditWriter {
     /// Writes entries until every handle is dropped and the queue is empty.
-    async fn write(mut self) {
+    async fn write(&mut self) {
         loop {
             if self.waiting.is_empty() {
                 let Some(told) = self.queue.recv().await else { return };
-                self.waiting.push(told);
+                self.waiting.push(told.open());
                 sleep(BATCH_DELAY).await;
             }
             while self.waiting.len() < MAX_BATCH {
                 let Ok(told) = self.queue.try_recv() else { break };
-                self.waiting.push(told);
+                self.waiting.push(told.open());
             }
             // Read after room was made: notes that found none before are counted here, later ones find the queue full
             // again.
-            let lost = self.lost.swap(0, Ordering::AcqRel);
-            match self.log.append(self.batch(lost)).await {
+            self.gap += self.lost.swap(0, Ordering::AcqRel);
+            match self.log.append(self.batch()).await {
                 Ok(()) => self.written(),
-                Err(error) => self.failed(lost, &error).await,
+                Err(error) => self.failed(&error).await,
             }
         }
     }
 
-    fn batch(&self, lost: u64) -> Vec<(UtcMicros, Deed)> {
+    fn batch(&self) -> Vec<(UtcMicros, Deed)> {
+        let lost = self.gap;
         let detail = format!("{lost} entries found no room while the log could not be written fast enough.");
         let gap = (lost > 0).then(|| (clock::utc(), Deed::of_gateway(Action::AuditLost, lost, &detail)));
-        self.waiting.iter().map(|told| (told.at, told.deed.clone())).chain(gap).collect()
+        self.waiting.iter().map(|(told, _)| (told.at, told.deed.clone())).chain(gap).collect()
     }
 
     fn written(&mut self) {
-        self.pause = RETRY_DELAYS.0;
-        for told in self.waiting.drain(..) {
+        (self.pause, self.gap) = (RETRY_DELAYS.0, 0);
+        for (told, _handling) in self.waiting.drain(..) {
             // A caller that gave up waiting has refused the action.
             told.reply.map(|reply| reply.send(()).ok());
         }
     }
 
     /// Gives up the entries that a caller waits for, and keeps the rest for later.
-    async fn failed(&mut self, lost: u64, error: &StoreError) {
+    async fn failed(&mut self, error: &StoreError) {
         if self.pause == RETRY_DELAYS.0 {
             tracing::error!(%error, "the audit log cannot be written; acts that need it are refused");
         }
-        self.lost.fetch_add(lost, Ordering::AcqRel);
-        self.waiting.retain(|told| told.reply.is_none());
+        self.waiting.retain(|(told, _)| told.reply.is_none());
         sleep(self.pause).await;
         self.pause = RETRY_DELAYS.1.min(self.pause * 2);
     }
 }
+
+impl Actor for AuditActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let writer = self.0.clone();
+        ctx.spawn(async move { writer.lock().await.write().await }.into_actor(self));
+    }
+}
+
+impl Supervised for AuditActor {}
 
 #[cfg(test)]
 mod tests;

@@ -91,8 +91,7 @@ impl<M: Send + 'static> Mailbox<M> {
     }
 
     fn seal(&self, message: M) -> Envelope<M> {
-        self.meter.depth.fetch_add(1, Ordering::Relaxed);
-        Envelope { message, sent: clock::instant(), ticket: Ticket(self.meter.clone()) }
+        Envelope::seal(message, &self.meter)
     }
 }
 
@@ -108,6 +107,12 @@ impl<M: 'static> Message for Envelope<M> {
 }
 
 impl<M> Envelope<M> {
+    /// Seals a message, which `meter` counts as waiting from now on.
+    pub fn seal(message: M, meter: &Arc<Meter>) -> Self {
+        meter.depth.fetch_add(1, Ordering::Relaxed);
+        Self { message, sent: clock::instant(), ticket: Ticket(meter.clone()) }
+    }
+
     /// Takes the message out; the time until the returned guard is dropped counts as handling.
     pub fn open(self) -> (M, Handling) {
         let since = clock::instant();

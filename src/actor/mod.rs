@@ -7,6 +7,7 @@
 //! worker threads:  SessionActor ── wire: pump, writer, forwarders ── link
 //! core thread:     RegistryActor ── stores        SupervisorActor ── table of children
 //!                  ReconcilerActor, NodesActor ── read the stores, write through the registry
+//!                  AuditActor ── writes the audit log
 //!                  PeopleActor ── reads the rights, ends sessions through the registry
 //!                  WebhookActor … ── read the audit log, store how far each webhook has come
 //! ```
@@ -18,12 +19,12 @@
 //! ├── supervisor    permanent, 5 in 10 s, then the process
 //! ├── registry      permanent, 5 in 10 s, then the process; its queues stay, sessions announce themselves again
 //! ├── reconciler    permanent, 5 in 10 s, then the process; a sweep is repeated whole
+//! ├── audit         permanent, 5 in 10 s, then the process; its queue and what it took from there stay
 //! ├── webhook …     permanent, 5 in 10 s, then this webhook alone, until the next start
 //! ├── nodes         permanent, 5 in 10 s, then the process; only where nodes share the records
 //! ├── people        permanent, 5 in 10 s, then the process; every session is checked against the rights again
 //! └── session …     transient, 3 in 10 s, then the session alone, closed as `actor_failed`; its shell and offsets stay
-//! The audit log is written by a task that holds no state worth a restart; without it, actions that require an entry
-//! are refused. HTTP workers belong to actix-web: a handler that panics loses its connection, and so does a terminal's
+//! HTTP workers belong to actix-web: a handler that panics loses its connection, and so does a terminal's
 //! socket, whose session is notified. The store writers are futures of the registry and fail with it.
 //! ```
 

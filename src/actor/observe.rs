@@ -6,7 +6,8 @@ use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge,
 use serde::Serialize;
 
 use super::{
-    mailbox::Meter, nodes, people, reconciler, registry, session, stalls::TickLags, supervisor, tasks::Tasks, webhooks,
+    audit, mailbox::Meter, nodes, people, reconciler, registry, session, stalls::TickLags, supervisor, tasks::Tasks,
+    webhooks,
 };
 use crate::core::{
     reconcile::Action,
@@ -14,8 +15,16 @@ use crate::core::{
 };
 
 /// Every kind of actor.
-pub const KINDS: [&str; 7] =
-    [session::KIND, registry::KIND, supervisor::KIND, reconciler::KIND, nodes::KIND, people::KIND, webhooks::KIND];
+pub const KINDS: [&str; 8] = [
+    session::KIND,
+    registry::KIND,
+    supervisor::KIND,
+    reconciler::KIND,
+    nodes::KIND,
+    people::KIND,
+    audit::KIND,
+    webhooks::KIND,
+];
 
 /// A label's name and value.
 pub type Labels = [(&'static str, &'static str); 1];
@@ -88,6 +97,8 @@ pub struct Meters {
     pub nodes: Arc<Meter>,
     /// The meter of `PeopleActor`, which watches the users' rights.
     pub people: Arc<Meter>,
+    /// The meter of `AuditActor`, which writes the audit log: its queue of entries.
+    pub audit: Arc<Meter>,
     /// The meter of all webhooks together.
     pub webhook: Arc<Meter>,
 }
@@ -140,6 +151,7 @@ impl Default for Observations {
                 reconciler: Meter::new(16),
                 nodes: Meter::new(16),
                 people: Meter::new(16),
+                audit: Meter::new(audit::QUEUE_CAPACITY),
                 webhook: Meter::new(16),
             },
         }

@@ -113,6 +113,7 @@ impl SupervisorActor {
             (super::reconciler::KIND, &meters.reconciler),
             (super::nodes::KIND, &meters.nodes),
             (super::people::KIND, &meters.people),
+            (super::audit::KIND, &meters.audit),
             (super::webhooks::KIND, &meters.webhook),
         ];
         let alive =

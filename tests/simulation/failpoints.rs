@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{log::Log, witness::Shared};
 
 /// Every kind of actor that runs here, named as in metrics; the sessions last.
-pub const KINDS: [&str; 6] = ["registry", "supervisor", "reconciler", "nodes", "people", SESSION];
+pub const KINDS: [&str; 7] = ["registry", "supervisor", "reconciler", "nodes", "people", "audit", SESSION];
 
 const SESSION: &str = "session";
 

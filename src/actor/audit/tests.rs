@@ -1,12 +1,24 @@
 //! Tests of the queue to the audit log while the log is slow or refuses writes.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, atomic::AtomicBool};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::{core::audit::Entry, store::audit::MemoryAudit};
+use crate::{
+    actor::{
+        child::{Child, ChildSpec, supervise},
+        mailbox::Mailbox,
+        observe::Observations,
+        supervisor::{SupervisorActor, SupervisorMessage},
+    },
+    core::{
+        audit::Entry,
+        restart::{Policy, Restarts},
+    },
+    store::audit::MemoryAudit,
+};
 
 /// A log that accepts one write per permit, and refuses writes on request.
 #[derive(Clone)]
@@ -14,12 +26,14 @@ struct Gate {
     log: MemoryAudit,
     permits: Arc<Semaphore>,
     refuses: Arc<Mutex<bool>>,
+    /// Whether the next write panics.
+    panics: Arc<AtomicBool>,
 }
 
 impl Gate {
     fn new(permits: usize) -> Self {
         let permits = Arc::new(Semaphore::new(permits));
-        Self { log: MemoryAudit::default(), permits, refuses: Arc::default() }
+        Self { log: MemoryAudit::default(), permits, refuses: Arc::default(), panics: Arc::default() }
     }
 
     async fn all(&self) -> Vec<Deed> {
@@ -41,6 +55,7 @@ impl AuditLog for Gate {
     fn append(&self, deeds: Vec<(UtcMicros, Deed)>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.permits.acquire().await.unwrap().forget();
+            assert!(!self.panics.swap(false, Ordering::AcqRel), "asked to");
             let refuses = *self.refuses.lock().unwrap();
             if refuses { Err(StoreError::Unavailable("no room".into())) } else { self.log.append(deeds).await }
         })
@@ -132,6 +147,36 @@ async fn what_is_told_is_made_visible_before_it_is_kept() {
         let shown = "a\"]\\u{a}<13>1 - forged\\u{202e}";
         let kept = gate.all().await.remove(0);
         assert_eq!([kept.actor, kept.subject, kept.detail], [shown, shown, shown]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_fails_is_restarted_and_counted_and_what_waits_is_written() {
+    in_a_place(async {
+        let (gate, observations) = (Gate::new(1_000), Observations::default());
+        gate.panics.store(true, Ordering::Release);
+        let context = Context::<SupervisorActor>::new();
+        let supervisor = Mailbox::new(context.address().recipient(), observations.meters.supervisor.clone());
+        context.run(SupervisorActor::new(observations.clone()));
+        let (audit, actor) = Audit::new(Arc::new(gate.clone()), observations.meters.audit.clone());
+        let child = Child { actor: KIND, id: KIND.into() };
+        let restarts = Restarts::new(Policy::Permanent, 5, Duration::from_secs(10));
+        let given_up = Box::new(|| panic!("it was given up"));
+        let spec = ChildSpec { child, restarts, supervisor: supervisor.clone(), session: None, given_up };
+        supervise(spec, Context::new(), actor);
+        (0..QUEUE_CAPACITY + 3).for_each(|n| audit.note(deed(n)));
+        assert_eq!(observations.meters.audit.depth(), QUEUE_CAPACITY as u64);
+        gate.eventually(QUEUE_CAPACITY + 1).await;
+        let all = gate.all().await;
+        let lost: Vec<_> = all.iter().filter(|deed| deed.action == Action::AuditLost).collect();
+        assert_eq!((all.len(), lost.len(), lost[0].subject.as_str()), (QUEUE_CAPACITY + 1, 1, "3"));
+        assert_eq!(audit.record(deed(0)).await, Ok(()));
+        let (reply, report) = oneshot::channel();
+        assert!(supervisor.tell(SupervisorMessage::Report(reply)).is_ok());
+        let told = report.await.unwrap().children.remove(0);
+        assert_eq!((told.actor, told.alive, told.restarts, told.mailbox_depth), (KIND, true, 1, Some(0)));
+        assert_eq!(told.last_failure.as_deref(), Some("asked to"));
     })
     .await;
 }

@@ -9,7 +9,7 @@ use super::{Gateway, Phase, elsewhere::Elsewhere, pulse::Pulse};
 use crate::{
     actor::{
         SessionDeps, Settings, activity_queue,
-        audit::Audit,
+        audit::{self, Audit},
         child::{Child, ChildSpec, supervise},
         mailbox::Mailbox,
         nodes::{self, NodesActor},
@@ -82,7 +82,8 @@ impl Gateway {
             let on_fatal_exit = on_fatal_exit.clone();
             Arc::new(move || on_fatal_exit(FatalExit::Fenced))
         };
-        let audit = Audit::start(stores.audit.clone());
+        let (audit, actor) = Audit::new(stores.audit.clone(), observations.meters.audit.clone());
+        supervise(permanent(audit::KIND), Context::new(), actor);
         let (seeing, seen) = watch::channel(Arc::default());
         let (others, heard) = (seen.clone(), observations.clone());
         let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, others, heard, audit.clone(), fenced);

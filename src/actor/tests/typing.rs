@@ -22,7 +22,10 @@ use crate::{
         wire::{InputKind, InputMessage, ToSocket},
         world::World,
     },
-    core::record::UtcMicros,
+    core::{
+        audit::{Action, Deed},
+        record::UtcMicros,
+    },
 };
 
 const PEOPLE: usize = 200;
@@ -107,8 +110,10 @@ async fn fails(house: &House, failpoints: &Failpoints) {
         for nth in 1..=FAILURES {
             failpoints.kind.set(Some(kind));
             let came_back = async || {
-                // The supervisor has moments only when it is asked; a request to one that fails gets no answer.
+                // The supervisor has moments only when it is asked; a request to one that fails gets no answer. So has
+                // the writer of the audit log, which is told.
                 house.gateway.actors().await.ok();
+                house.gateway.audit().note(Deed::of_gateway(Action::StoreSweep, nth, "Told by a test."));
                 house.counted(kind) == nth
             };
             eventually(came_back).await;
