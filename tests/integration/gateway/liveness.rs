@@ -2,6 +2,7 @@
 //! stopped gateway. Times are those of the default configuration unless a test says otherwise.
 
 use std::{
+    fs,
     process::Command,
     time::{Duration, Instant},
 };
@@ -117,33 +118,53 @@ fn the_last_answers_of_a_page_and_of_a_target_that_are_silent_otherwise_are_told
     assert!(later["last_byte_in_at"].is_string() && later["watchers_heard_at"].is_null(), "{later}");
 }
 
+/// The command that runs a gateway on one core: actix starts a worker for each, and gives them connections in turns.
+fn on_one_core() -> Vec<String> {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first = allowed.trim().split([',', '-']).next().unwrap();
+    ["taskset", "--cpu-list", first].map(str::to_owned).to_vec()
+}
+
 #[test]
 fn a_jammed_browser_is_detached_on_time_and_delays_nobody() {
     let playground = Playground::start();
-    let gateway = Gateway::start(Home::with(&playground).set("session.output_window", "16MiB"));
-    let (jammed, id) = gateway.page("playground");
+    let mut home = Home::with(&playground).set("session.output_window", "16MiB");
+    // All share one thread, which each could block for the others.
+    home.within = on_one_core();
+    let gateway = Gateway::start(home);
     let (other, other_id) = gateway.page("playground");
-    jammed.freezes();
+    let before = gateway.sockets();
+    let jams = [gateway.page("playground"), gateway.page("playground")];
+    for (page, _) in &jams {
+        page.freezes();
+    }
     let frozen = Instant::now();
-    // More than the kernel buffers, so that the gateway's socket blocks too.
-    jammed.types("yes\r");
+    // More than the kernel buffers, so that the gateway's sockets block too.
+    for (page, _) in &jams {
+        page.types("yes\r");
+    }
     let mut slowest = Duration::ZERO;
     eventually(DETACHED_WITHIN, || {
         let asked = Instant::now();
         other.runs("echo quick", "quick");
         slowest = slowest.max(asked.elapsed());
-        gateway.says(&id, "detached")
+        jams.iter().all(|(_, id)| gateway.says(id, "detached").is_some()).then_some(())
     });
-    println!("detached after {:?}; slowest echo beside it {slowest:?}", frozen.elapsed());
+    println!("detached after {:?}; slowest echo beside them {slowest:?}", frozen.elapsed());
     assert!(slowest < Duration::from_millis(500), "a neighbour waited {slowest:?}");
     assert!(gateway.says(&other_id, "active").is_some());
-    jammed.thaws();
-    jammed.is_cut_within(Duration::from_secs(5));
-    assert_eq!(jammed.heard().code, None, "it was ended from outside, not by a message");
-    let (page, _) = gateway.attaches(&id, &Attach::default());
-    page.types("\x03");
-    page.sees("^C\r\n");
-    page.runs("echo back", "back");
+    // The pages still read nothing, and their sockets are gone; the connections to their targets are not.
+    eventually(Duration::from_secs(5), || (gateway.sockets() <= before + jams.len()).then_some(()));
+    for (page, id) in &jams {
+        page.thaws();
+        page.is_cut_within(Duration::from_secs(5));
+        assert_eq!(page.heard().code, None, "it was ended from outside, not by a message");
+        let (page, _) = gateway.attaches(id, &Attach::default());
+        page.types("\x03");
+        page.sees("^C\r\n");
+        page.runs("echo back", "back");
+    }
 }
 
 #[test]
