@@ -28,6 +28,7 @@ promise("a terminal whose WebGL is taken away goes on with every column in sight
   // Its canvas is of the terminal, not of the trial whether WebGL is fast.
   const canvases = () => desk.at("terminal").locator(".xterm-screen canvas").count();
   await until("a canvas", async () => (await canvases()) > 0);
+  await until("text on it", () => isDrawn(desk));
 
   await desk.page.evaluate(() => {
     for (const context of window.contexts) context.getExtension("WEBGL_lose_context")?.loseContext();
@@ -37,6 +38,14 @@ promise("a terminal whose WebGL is taken away goes on with every column in sight
   await until("every column in sight", async () => {
     return (await right(desk.at("terminal").locator(".xterm-screen"))) <= (await right(desk.at("terminal")));
   });
+  await until("text in the rows", () => isDrawn(desk));
   await desk.ask("echo two", /^two$/m);
   assert.match(await desk.screen(), /^one$/m);
 });
+
+/** Whether the greeting, which begins at the top, is in the picture: it looks unlike a place without text. */
+async function isDrawn(desk) {
+  const { x, y, width, height } = await desk.at("terminal").locator(".xterm-screen").boundingBox();
+  const picture = (y) => desk.page.screenshot({ clip: { x, y, width: width / 4, height: 20 } });
+  return !(await picture(y)).equals(await picture(y + height * 0.75));
+}
