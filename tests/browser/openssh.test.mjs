@@ -1,6 +1,6 @@
 // Tests connecting to a real OpenSSH server as a user does: its host key, and each way to sign in.
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { chmodSync, existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -47,6 +47,29 @@ promise("a real shell follows the window's size, is there again after a reload, 
   await desk.ask("echo again", /^again$/m);
   await desk.page.close();
   assert.equal((await gateway.listed(id, "closed")).end_reason, "detach_expired");
+});
+
+promise("output that came while the network was away and is no longer kept is said to be missing", async (lab) => {
+  const sshd = await lab.sshd({ login: "password" });
+  const gateway = await lab.demo();
+  const line = await lab.line(gateway);
+  const desk = new Desk(await (await lab.browser()).open(line.through(gateway.link)));
+  const folder = lab.folder();
+  chmodSync(folder, 0o777);
+  await desk.quickConnect(sshd.destination);
+  await desk.trustHostKey();
+  await desk.fillPrompt("password", sshd.password);
+  await desk.ask("echo $((6*7))", /^42$/m);
+  // It goes on once the network is away; another file says that all of it was written.
+  await desk.type(`cd ${folder}; while [ ! -e away ]; do sleep 0.1; done; seq 1 150000; echo all; touch done`);
+  await line.cut();
+  await desk.stands("reconnecting");
+  writeFileSync(join(folder, "away"), "");
+  await until("all of it", () => existsSync(join(folder, "done")));
+  await line.mend();
+  await desk.stands("active");
+  assert.match(await desk.at("skipped").innerText(), /of output came while this page was away and is no longer kept/);
+  await desk.reads(/^149999\n150000\nall$/m);
 });
 
 promise("a host key that is not trusted ends the attempt before anything is sent", async (lab) => {

@@ -92,6 +92,27 @@ promise("a user who went elsewhere on the page while the gateway is away stays t
   await until("nothing more to say", async () => (await pill()) === "");
 });
 
+promise("a page with input that it alone has asks before it is left", async (lab) => {
+  const gateway = await lab.demo();
+  const line = await lab.line(gateway);
+  const desk = new Desk(await (await lab.browser()).open(line.through(gateway.link)));
+  await desk.openPlayground();
+  await desk.ask("echo here", /^here$/m);
+  await line.cut();
+  await desk.stands("reconnecting");
+  await desk.page.keyboard.type("echo kept");
+  await desk.at("waiting").waitFor();
+  const asked = desk.page.waitForEvent("dialog");
+  await desk.page.evaluate(() => void setTimeout(() => location.reload()));
+  const question = await asked;
+  assert.equal(question.type(), "beforeunload");
+  await question.dismiss();
+  await line.mend();
+  await desk.stands("active");
+  await desk.page.keyboard.press("Enter");
+  await desk.reads(/^kept$/m);
+});
+
 promise("what is typed goes to the terminal once the button that was pressed beside it is gone", async (lab) => {
   const gateway = await lab.demo();
   const line = await lab.line(gateway);

@@ -66,6 +66,7 @@ export let unparsed: (() => void)[];
 /** The calls that the view received. */
 export let seen: {
   lost: number[];
+  skipped: number[];
   resets: number;
   prompts: (Prompt | null)[];
   idle: (number | null)[];
@@ -121,7 +122,7 @@ export function answers(next: () => Promise<Lookup>): void {
 /** Resets everything; runs before each test. */
 export function begin(): void {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
-  seen = { lost: [], resets: 0, prompts: [], idle: [], timeUp: [], notices: [], unanswered: false, dropped: 0, waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
+  seen = { lost: [], skipped: [], resets: 0, prompts: [], idle: [], timeUp: [], notices: [], unanswered: false, dropped: 0, waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
   answer = () => Promise.resolve({ found: SESSION });
   world = {
     open: () => sockets[sockets.push(new ScriptedSocket()) - 1] as Socket,
@@ -142,6 +143,7 @@ export function begin(): void {
     write: (_bytes, parsed) => void unparsed.push(parsed),
     reset: () => (seen.resets += 1),
     lost: (bytes) => seen.lost.push(bytes),
+    skipped: (bytes) => seen.skipped.push(bytes),
     phase: () => {},
     prompt: (prompt) => seen.prompts.push(prompt),
     idle: (ms) => seen.idle.push(ms),

@@ -79,11 +79,21 @@ describe("a picture", () => {
     socket().attached({ output: 1_000, lost: 900, picture: 300 });
     socket().output(300);
     socket().output(50);
-    expect(seen.lost).toEqual([]);
+    expect([seen.lost, seen.skipped]).toEqual([[], []]);
     expect(unparsed.length).toBe(2);
     parse();
     await pass(100);
     expect(socket().frames("ack")).toEqual([{ type: "ack", output_offset: 1_050 }]);
+  });
+
+  test("comes with the number of bytes that a page which was away has lost for good", async () => {
+    socket().attached();
+    socket().output(70);
+    socket().onclose?.({ code: 1006 });
+    await pass(1_000);
+    socket().onopen?.();
+    socket().attached({ output: 1_000, lost: 930, picture: 300 });
+    expect([seen.lost, seen.skipped]).toEqual([[], [930]]);
   });
 
   test("brings a page that fell behind to where the output goes on", async () => {

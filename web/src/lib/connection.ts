@@ -13,6 +13,8 @@ const ACK_BYTES = 32 * 1024;
 /** Delay before fewer bytes are acknowledged, so that a keystroke's echo does not cost a frame of its own. */
 const ACK_IDLE_MS = 50;
 const RESIZE_IDLE_MS = 50;
+/** Input that is on its way at any time while somebody types; more is a paste. */
+const TYPED_BYTES = 1024;
 /** Longest time that output counts as history: it is on the screen by then, and a wrong count must not mute a
  *  terminal. */
 const HISTORY_MS = 2_000;
@@ -78,6 +80,13 @@ export class Connection {
   /** Whether typed input is held back until the gateway answers again. */
   get isAway(): boolean {
     return !this.#line.isAttached || this.#line.isUnanswered;
+  }
+
+  /** Whether it holds input that is lost with this page: what was typed while away, or a paste on its way. A key that is
+   *  typed now is with the gateway before anybody leaves. */
+  get holdsInput(): boolean {
+    if (!["opening", "attached", "reconnecting"].includes(this.phase.kind)) return false;
+    return this.#away.waiting(false) !== null || this.#input.pending > (this.isAway ? 0 : TYPED_BYTES);
   }
 
   /** Whether old output is being shown again: the screen's answers to old queries of the target must not be sent. */
@@ -345,8 +354,9 @@ export class Connection {
     if (control !== undefined) this.#view.control(control);
     if (unsent > 0) this.#view.unsent(unsent);
     this.#tellSize();
-    // After a picture nothing is missing, and the message would stand in the middle of a program's screen.
+    // After a picture the message would stand in the middle of a program's screen. A new page had nothing to lose.
     if (frame.lost_bytes > 0 && !drawn) this.#view.lost(frame.lost_bytes);
+    if (frame.lost_bytes > 0 && drawn && !fresh) this.#view.skipped(frame.lost_bytes);
     this.#input.resume(frame.input_offset);
     this.#flush();
     this.#settleAway();

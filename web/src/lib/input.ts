@@ -32,6 +32,11 @@ export class InputBuffer {
     return this.#sent;
   }
 
+  /** Number of bytes that the gateway has not taken yet. */
+  get pending(): number {
+    return this.#length;
+  }
+
   /** Queues `bytes`; returns false if the queue has no room for all of them. */
   push(bytes: Uint8Array): boolean {
     if (this.#length + bytes.length > QUEUE_BYTES) return false;

@@ -4,11 +4,11 @@ import type { Control, ControlAnswer, ControlRequest, Prompt } from "./protocol"
 import { bytes } from "./text";
 import type { View } from "./view";
 
-/** Time for which the message about undelivered input is shown: long enough to read. */
-const UNSENT_SHOWN_MS = 20_000;
+/** Time for which a message about lost input or output is shown: long enough to read. */
+const LOSS_SHOWN_MS = 20_000;
 
 /** The events of a connection that leave something to show. */
-type Event = "prompt" | "idle" | "timeUp" | "notice" | "unanswered" | "watchers" | "control" | "requests" | "answer" | "unsent" | "waiting";
+type Event = "prompt" | "idle" | "timeUp" | "notice" | "unanswered" | "watchers" | "control" | "requests" | "answer" | "unsent" | "skipped" | "waiting";
 
 /** What is said of a session. */
 export class Said {
@@ -28,9 +28,12 @@ export class Said {
   answer = $state.raw<ControlAnswer | null>(null);
   /** The message about input that was not delivered; empty for none. */
   unsent = $state("");
+  /** The message about output that is not kept; empty for none. */
+  skipped = $state("");
   waiting = $state.raw<Waiting | null>(null);
   readonly #owns: boolean;
   #forgetting: ReturnType<typeof setTimeout> | undefined;
+  #passing: ReturnType<typeof setTimeout> | undefined;
 
   /** `owns`: whether this is the owner's page. */
   constructor(owns: boolean) {
@@ -53,7 +56,12 @@ export class Said {
     unsent: (count) => {
       this.unsent = `${bytes(count)} of what you typed was not delivered: another page had control. Type it again once you have it.`;
       clearTimeout(this.#forgetting);
-      this.#forgetting = setTimeout(() => (this.unsent = ""), UNSENT_SHOWN_MS);
+      this.#forgetting = setTimeout(() => (this.unsent = ""), LOSS_SHOWN_MS);
+    },
+    skipped: (count) => {
+      this.skipped = `${bytes(count)} of output came while this page was away and is no longer kept, nor what stood above it. The screen is as it is now.`;
+      clearTimeout(this.#passing);
+      this.#passing = setTimeout(() => (this.skipped = ""), LOSS_SHOWN_MS);
     },
     waiting: (typed) => (this.waiting = typed),
   };

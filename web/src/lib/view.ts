@@ -10,6 +10,8 @@ export interface View {
   reset(): void;
   /** This many bytes of output are lost for good. */
   lost(bytes: number): void;
+  /** This many bytes of output are lost for good; the picture that comes shows the screen without them. */
+  skipped(bytes: number): void;
   phase(phase: Phase): void;
   /** A question of the login, to be answered while attached to a gateway that answers; `null` once it is answered or
    *  the login is over. One that stands while reconnecting comes again with the same id; one of a session that is over
