@@ -96,13 +96,12 @@ fn the_demo_listens_where_it_is_told_and_by_the_same_rule() {
 #[test]
 fn the_demo_keeps_out_of_the_operators_stores() {
     let taker = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = |scheme: &str| format!("{scheme}://127.0.0.1:{}/pulsegate", taker.local_addr().unwrap().port());
-    let home = Home::demo("127.0.0.1:0").set("node.id", "gw-1").set("store.live", &url("redis"));
-    let home = home.set("server.public_url", "https://gw.example.com").set("store.records", &url("mysql")).webhook(
-        &url("http"),
-        "a secret of its own",
-        &[],
-    );
+    let url = |scheme: &str, database: &str| format!("{scheme}://{}/{database}", taker.local_addr().unwrap());
+    let home = Home::demo("127.0.0.1:0").set("node.id", "gw-1").set("store.live", &url("redis", "0"));
+    let home = home
+        .set("server.public_url", "https://gw.example.com")
+        .set("store.records", &url("mysql", "pulsegate"))
+        .webhook(&url("http", ""), "a secret of its own", &[]);
     let gateway = Gateway::start(home);
     taker.set_nonblocking(true).unwrap();
     assert_eq!(taker.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "it called on a store or a webhook");
