@@ -1,14 +1,32 @@
 // Tests a gateway whose live view is away: the list names that store, and shows what is known all the same.
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
 
 /** A port on which nothing listens, that of an obsolete service (tcpmux, RFC 1078). */
 const NOBODY = "redis://127.0.0.1:1";
 
 promise("a list that may miss something names the store that is away", async (lab) => {
-  const gateway = await lab.demo({ "store.live": NOBODY });
-  const desk = await lab.desk(gateway);
-  const id = await desk.openPlayground();
+  const sshd = await lab.sshd({ login: "key" });
+  const knownHosts = join(lab.folder(), "known_hosts");
+  writeFileSync(knownHosts, sshd.knownHost);
+  const gateway = await lab.serve(`
+store: { live: "${NOBODY}" }
+ssh: { known_hosts: ${knownHosts} }
+targets:
+  - name: build-box
+    host: 127.0.0.1
+    port: ${sshd.port}
+    username: ${sshd.user}
+    auth: { key_file: ${sshd.userKey} }
+`);
+  const desk = new Desk(await (await lab.browser()).open(gateway.origin));
+  await desk.signIn(gateway.token);
+  await desk.at("target-build-box").click();
+  await desk.stands("active");
+  const id = await desk.sessionId();
   await desk.at("nav-sessions").click();
   await desk.row(id).waitFor();
   const notice = desk.at("degraded");
