@@ -3,6 +3,8 @@
 //! Dependencies between the modules point one way, `core ← store, recording, ssh, notify ← actor ← web ← app ← main`;
 //! `tests/tidy.rs` checks it.
 
+// The future of a whole gateway is nested deeper than the compiler follows by default, depending on where it begins.
+#![recursion_limit = "256"]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
