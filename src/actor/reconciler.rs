@@ -42,12 +42,6 @@ mod sweeper;
 /// The actor's kind, as in metrics.
 pub const KIND: &str = "reconciler";
 
-/// Repairs per message to the registry, which handles other messages between two of them.
-const REPAIRS_PER_MESSAGE: usize = 50;
-
-/// Maximum differences that a report lists; all are counted.
-const MAX_NAMED: usize = 100;
-
 /// A message to the reconciler.
 pub enum ReconcilerMessage {
     /// Sweeps now; a dry run only reports the differences.

@@ -1,7 +1,5 @@
 // Tests a gateway whose live view is away: the list names that store, and shows what is known all the same.
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
 
@@ -10,18 +8,7 @@ const NOBODY = "redis://127.0.0.1:1";
 
 promise("a list that may miss something names the store that is away", async (lab) => {
   const sshd = await lab.sshd({ login: "key" });
-  const knownHosts = join(lab.folder(), "known_hosts");
-  writeFileSync(knownHosts, sshd.knownHost);
-  const gateway = await lab.serve(`
-store: { live: "${NOBODY}" }
-ssh: { known_hosts: ${knownHosts} }
-targets:
-  - name: build-box
-    host: 127.0.0.1
-    port: ${sshd.port}
-    username: ${sshd.user}
-    auth: { key_file: ${sshd.userKey} }
-`);
+  const gateway = await lab.serveBox(sshd, { config: `store: { live: "${NOBODY}" }` });
   const desk = new Desk(await (await lab.browser()).open(gateway.origin));
   await desk.signIn(gateway.token);
   await desk.at("target-build-box").click();

@@ -19,11 +19,7 @@ promise("the printed link leads to a shell that resizes, survives a reload and e
     return fewerCols < cols && fewerRows < rows;
   });
 
-  const screen = await desk.screen();
-  await desk.page.reload();
-  await desk.stands("active");
-  assert.equal(await desk.sessionId(), id);
-  await until("the same screen", async () => (await desk.screen()) === screen);
+  await desk.reload();
   await desk.ask("echo again", /^again$/m);
 
   await desk.page.close();

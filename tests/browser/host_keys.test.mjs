@@ -1,27 +1,9 @@
 // Tests reviewing host keys in the browser: a changed key stops everybody until an operator has accepted it.
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
 
 const PASSWORD = "correct horse battery";
-
-/** Starts a gateway with one target, whose key it knows, by so many lines of its file. */
-async function serve(lab, sshd, lines = 1) {
-  const knownHosts = join(lab.folder(), "known_hosts");
-  writeFileSync(knownHosts, sshd.knownHost.repeat(lines));
-  return lab.serve(`
-ssh:
-  known_hosts: ${knownHosts}
-targets:
-  - name: build-box
-    host: 127.0.0.1
-    port: ${sshd.port}
-    username: ${sshd.user}
-    auth: { key_file: ${sshd.userKey} }
-`);
-}
 
 async function signedIn(lab, gateway, name, role) {
   await gateway.change("POST", "/users", { name, role, grants: ["*"], password: PASSWORD });
@@ -32,7 +14,7 @@ async function signedIn(lab, gateway, name, role) {
 
 promise("a changed host key is a full stop until an operator accepts it", async (lab) => {
   const sshd = await lab.sshd({ login: "key" });
-  const gateway = await serve(lab, sshd);
+  const gateway = await lab.serveBox(sshd);
   const [ada, grace] = [await signedIn(lab, gateway, "ada", "user"), await signedIn(lab, gateway, "grace", "operator")];
   await ada.at("target-build-box").click();
   await ada.stands("active");
@@ -70,7 +52,7 @@ promise("a changed host key is a full stop until an operator accepts it", async 
 
 promise("a key that stands twice in the file is shown twice beside the one that came in its place", async (lab) => {
   const sshd = await lab.sshd({ login: "key" });
-  const gateway = await serve(lab, sshd, 2);
+  const gateway = await lab.serveBox(sshd, { lines: 2 });
   const grace = await signedIn(lab, gateway, "grace", "operator");
   const known = sshd.fingerprint;
   sshd.renewHostKey();
@@ -83,7 +65,7 @@ promise("a key that stands twice in the file is shown twice beside the one that 
 
 promise("an unknown key of the catalogue waits for an operator, who may dismiss it", async (lab) => {
   const sshd = await lab.sshd({ login: "key" });
-  const gateway = await serve(lab, sshd);
+  const gateway = await lab.serveBox(sshd);
   const [ada, grace] = [await signedIn(lab, gateway, "ada", "user"), await signedIn(lab, gateway, "grace", "operator")];
   await grace.at("nav-host-keys").click();
   await grace.at("known-forget").click();

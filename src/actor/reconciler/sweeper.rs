@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Fix, MAX_NAMED, Named, REPAIRS_PER_MESSAGE, Sweep,
+    Fix, Named, Sweep,
     answers::{Answer, Question},
 };
 use crate::{
@@ -27,6 +27,12 @@ use crate::{
     },
     store::StoreError,
 };
+
+/// Repairs per message to the registry, which handles other messages between two of them.
+const REPAIRS_PER_MESSAGE: usize = 50;
+
+/// Maximum differences that a report lists; all are counted.
+const MAX_NAMED: usize = 100;
 
 /// The dependencies of a sweep.
 #[derive(Clone)]

@@ -87,6 +87,15 @@ export class Desk {
     return seen.catch((error) => assert.fail(`${error.message}; it shows:\n${shown}`));
   }
 
+  /** Reloads the page, and waits for the same shell with the same screen. */
+  async reload() {
+    const [id, screen] = [await this.sessionId(), await this.screen()];
+    await this.page.reload();
+    await this.stands("active");
+    assert.equal(await this.sessionId(), id);
+    await until("the same screen", async () => (await this.screen()) === screen);
+  }
+
   /** Types a line and waits for the answer. */
   async ask(line, answer) {
     await this.type(line);

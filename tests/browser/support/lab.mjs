@@ -1,5 +1,5 @@
 // Owns everything one test starts, and ends it whatever happens; a test that fails leaves pictures of its pages.
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
@@ -53,6 +53,22 @@ class Lab {
 
   serve(config) {
     return this.#start(Gateway.serve(this.folder(), config));
+  }
+
+  /** Starts a gateway with the one target `build-box`, whose host key it knows by so many lines of its file. */
+  serveBox(sshd, { lines = 1, config = "" } = {}) {
+    const knownHosts = join(this.folder(), "known_hosts");
+    writeFileSync(knownHosts, sshd.knownHost.repeat(lines));
+    return this.serve(`${config}
+ssh:
+  known_hosts: ${knownHosts}
+targets:
+  - name: build-box
+    host: 127.0.0.1
+    port: ${sshd.port}
+    username: ${sshd.user}
+    auth: { key_file: ${sshd.userKey} }
+`);
   }
 
   async #start(gateway) {

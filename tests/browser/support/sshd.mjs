@@ -109,6 +109,8 @@ export class Sshd {
 }
 
 function configuration(folder, login) {
+  // The tester's own settings of a shell, and its history, are none of a test's business.
+  const home = login === "key" ? `SetEnv HOME=${folder}` : "";
   const yes = (wanted) => (wanted ? "yes" : "no");
   return `
 HostKey ${join(folder, "host")}
@@ -121,6 +123,7 @@ PrintLastLog no
 UsePAM ${yes(login === "keyboard_interactive")}
 KbdInteractiveAuthentication ${yes(login === "keyboard_interactive")}
 PasswordAuthentication ${yes(login === "password")}
+${home}
 `;
 }
 

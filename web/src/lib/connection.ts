@@ -5,7 +5,7 @@ import { InputBuffer } from "./input";
 import { Line } from "./line";
 import { parseServerFrame } from "./protocol";
 import type { ClientFrame, Control, Prompt, ServerFrame, Status } from "./protocol";
-import type { Phase, View } from "./view";
+import { goesOn, type Phase, type View } from "./view";
 import type { Environment } from "./world";
 
 /** Parsed bytes after which output is acknowledged at once: a sixteenth of the default window. */
@@ -85,7 +85,7 @@ export class Connection {
   /** Whether it holds input that is lost with this page: what was typed while away, or a paste on its way. A key that is
    *  typed now is with the gateway before anybody leaves. */
   get holdsInput(): boolean {
-    if (!["opening", "attached", "reconnecting"].includes(this.phase.kind)) return false;
+    if (!goesOn(this.phase)) return false;
     return this.#away.waiting(false) !== null || this.#input.pending > (this.isAway ? 0 : TYPED_BYTES);
   }
 

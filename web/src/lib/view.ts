@@ -63,3 +63,6 @@ export type Phase =
   | { kind: "refused"; code: number; message: string }
   /** Final: the page has left the connection, and so is not notified. */
   | { kind: "left" };
+
+/** Whether the session may still be reached from this page without being asked to. */
+export const goesOn = ({ kind }: Phase): boolean => kind === "opening" || kind === "attached" || kind === "reconnecting";
