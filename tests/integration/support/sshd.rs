@@ -181,15 +181,17 @@ fn serve(listener: &TcpListener, config: &Path, connections: &Mutex<Vec<Child>>,
     }
 }
 
-/// Returns its settings. A shell keeps no history: a test's lines would stand in the user's own, and cut it.
+/// Returns its settings. A shell's home is the server's folder: the tester's own settings of a shell can take a minute,
+/// and its history is none of a test's business.
 fn config_text(options: &Options, dir: &Path, kinds: &[&str]) -> String {
     let yes_no = |yes| if yes { "yes" } else { "no" };
     let mut text = format!(
         "StrictModes no\nPidFile none\nLogLevel DEBUG\nPermitRootLogin yes\nUsePAM {}\nKbdInteractiveAuthentication {}\n\
-         PasswordAuthentication {}\nSetEnv HISTFILE=/dev/null\nPrintMotd no\nPrintLastLog no\nAuthorizedKeysFile {}/authorized_keys\n",
+         PasswordAuthentication {}\nSetEnv HOME={}\nPrintMotd no\nPrintLastLog no\nAuthorizedKeysFile {}/authorized_keys\n",
         yes_no(options.pam),
         yes_no(options.pam),
         yes_no(options.password_user),
+        dir.display(),
         dir.display(),
     );
     for kind in kinds {
