@@ -1,4 +1,4 @@
-//! Observes every write to every store and checks the promises that a single write can break: I1–I6, I8. Reports
+//! Observes every write to every store and checks the promises that a single write can break: I1–I6, I8, I9. Reports
 //! conclusions to the truth. Changes nothing.
 
 use std::{
@@ -100,7 +100,7 @@ impl Witness {
         *self.killed.lock().expect("nothing panics under this lock")
     }
 
-    /// I3, I4 and the base of I12: equal ranks have equal content.
+    /// I3, I4, I9 and the base of I12: equal ranks have equal content.
     fn judge_rank(&self, store: &str, before: Option<&Record>, given: &Record, after: &Record) {
         let Some(before) = before else { return };
         let id = given.id;
@@ -109,6 +109,10 @@ impl Witness {
         }
         if before.is_closed() && !after.is_closed() {
             self.log.broken(&format!("I4 {store}: {id} was reopened"));
+        }
+        // Also who concludes its end names its owner.
+        if (&given.node, given.epoch) != (&before.node, before.epoch) {
+            self.log.broken(&format!("I9 {store}: another owner\n  {before:?}\n  {given:?}"));
         }
         // Two nodes that conclude the same write one end, each with the last sign of life that it knows and the time of
         // its own conclusion: the later end stays, and of equal ones the earlier conclusion.
