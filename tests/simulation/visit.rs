@@ -181,6 +181,9 @@ impl Visit {
         match opened {
             Some(Ok(record)) => {
                 self.log.note(&format!("session {} opened on {}, {}", self.token, self.host.number, record.durable));
+                if self.host.journal.table().known(record.id).is_none() {
+                    self.log.broken(&format!("I1 session {} is opened and not in its journal", self.token));
+                }
                 self.truth.with(self.token, |life, now| {
                     (life.opened, life.id) = (Some(now), Some(record.id));
                 });
