@@ -3,6 +3,7 @@
 
 use std::{rc::Rc, time::Duration};
 
+use futures_util::future::join_all;
 use pulsegate::core::record::{EndReason, SessionId};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -58,6 +59,8 @@ pub enum Fault {
     RecordsCut,
     /// A host is cut off from all others, for long enough to be fenced where that is possible.
     Isolate,
+    /// All hosts but one are cut off from that one and from each other.
+    IsolateAllOthers,
     /// The records are down for all hosts.
     RecordsDown,
     /// A way to the live view is cut.
@@ -79,7 +82,7 @@ pub enum Fault {
 }
 
 /// All faults; actors fail more often than anything else, because there are many kinds and moments.
-const ALL: [Fault; 23] = [
+const ALL: [Fault; 24] = [
     Fault::Kill,
     Fault::KillAtStep,
     Fault::Freeze,
@@ -92,6 +95,7 @@ const ALL: [Fault; 23] = [
     Fault::Rejects,
     Fault::RecordsCut,
     Fault::Isolate,
+    Fault::IsolateAllOthers,
     Fault::RecordsDown,
     Fault::LiveCut,
     Fault::Flush,
@@ -197,12 +201,10 @@ impl Saboteur {
                 let state = *self.dice.pick(&[State::Refused, State::Silent, State::OneWay]);
                 self.cut(&host, &host.ways.records, state, lasted).await;
             }
-            Fault::Isolate => {
-                let (state, lasted) =
-                    (*self.dice.pick(&[State::Refused, State::Silent]), self.dice.millis(20_000, 90_000));
-                let records = self.cut(&host, &host.ways.records, state, lasted);
-                let live = self.cut(&host, &host.ways.live, state, lasted);
-                tokio::join!(records, live);
+            Fault::Isolate => self.isolate(&[host]).await,
+            Fault::IsolateAllOthers => {
+                let others = self.hosts.iter().filter(|other| other.number != host.number);
+                self.isolate(&others.cloned().collect::<Vec<_>>()).await;
             }
             Fault::RecordsDown => self.records_down(lasted).await,
             Fault::LiveCut => {
@@ -282,6 +284,12 @@ impl Saboteur {
         self.disturb(host, Duration::from_secs(2));
     }
 
+    async fn isolate(&self, hosts: &[Rc<Host>]) {
+        let (state, lasted) = (*self.dice.pick(&[State::Refused, State::Silent]), self.dice.millis(20_000, 90_000));
+        let ways = hosts.iter().flat_map(|host| [(host, &host.ways.records), (host, &host.ways.live)]);
+        join_all(ways.map(|(host, way)| self.cut(host, way, state, lasted))).await;
+    }
+
     /// Restarts the host as an operator would: the next start finds a working disk with its data.
     async fn fail_sync(&self, host: &Rc<Host>, lasted: Duration) {
         self.cut(host, &host.ways.journal, State::Failed, lasted).await;
@@ -341,7 +349,7 @@ impl Saboteur {
     async fn flood(&self, host: &Host) {
         self.disturb(host, Duration::from_secs(1));
         let flooding = host.run(|gateway| async move {
-            let asking = futures_util::future::join_all((0..FLOOD).map(|_| gateway.open_here()));
+            let asking = join_all((0..FLOOD).map(|_| gateway.open_here()));
             let answers = tokio::task::unconstrained(asking).await;
             answers.iter().filter(|answer| answer.is_err()).count()
         });

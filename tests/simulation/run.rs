@@ -95,12 +95,13 @@ impl Stage {
         let count = if alone { 1 } else { *dice.pick(&CLUSTERS) };
         let serve_for = if count > 1 && dice.roll(3) == 0 { FENCED_AFTER } else { SERVE_FOR };
         let truth = Shared::new(Truth::new(count, serve_for).letting_be(play.patience()));
-        let witness = Arc::new(Witness::new(truth.clone(), log.clone()));
+        let live = Server::default();
+        let witness = Arc::new(Witness::new(truth.clone(), live.clone(), log.clone()));
         let flaw = |wanted: fn(Planted) -> Option<Flaw>| play.planted.and_then(wanted);
         let in_records = flaw(|planted| if let Planted::Records(flaw) = planted { Some(flaw) } else { None });
         let records = (!alone)
             .then(|| Rows::new("records", Table::new(false, in_records).serving_for(serve_for), Some(witness.clone())));
-        let (live, targets, beside) = (Server::default(), Targets::default(), LocalSet::new());
+        let (targets, beside) = (Targets::default(), LocalSet::new());
         let (errands, errand) = mpsc::unbounded_channel();
         let (deeds, deed) = mpsc::unbounded_channel();
         beside.spawn_local(run_errands(errand));

@@ -1,10 +1,11 @@
-//! Observes every write to every store and checks the promises that a single write can break: I1–I6, I8, I9. Reports
-//! conclusions to the truth. Changes nothing.
+//! Observes every write to every store and checks the promises that a single write can break: I1–I6, I8, I9, I14.
+//! Reports //! conclusions to the truth. Changes nothing.
 
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use pulsegate::{
@@ -16,9 +17,13 @@ use tokio::time::Instant;
 use crate::{
     log::Log,
     patience::Patience,
-    stores::table::Watch,
+    stores::{live::Server, table::Watch},
     truth::{Life, Token, Truth},
 };
+
+/// How long a node gives no sign of life, neither in the records nor in the live view, until all who can read one of
+/// them have suspected it for long.
+const SUSPECT: Duration = Duration::from_secs(25);
 
 /// The truth, shared by the code that changes it and the code that judges by it.
 #[derive(Clone)]
@@ -83,6 +88,7 @@ fn host(store: &str, node: &NodeId) -> Option<usize> {
 /// The observer of all writes.
 pub struct Witness {
     truth: Shared,
+    live: Server,
     log: Log,
     /// Each session's end, as first acknowledged.
     ends: Mutex<BTreeMap<SessionId, Record>>,
@@ -90,9 +96,9 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Returns a witness that judges by `truth`.
-    pub fn new(truth: Shared, log: Log) -> Self {
-        Self { truth, log, ends: Mutex::default(), killed: Mutex::default() }
+    /// Returns a witness that judges by `truth`, and by the beats in `live`.
+    pub fn new(truth: Shared, live: Server, log: Log) -> Self {
+        Self { truth, live, log, ends: Mutex::default(), killed: Mutex::default() }
     }
 
     /// Returns the number of sessions that lived and were ended.
@@ -242,6 +248,15 @@ impl Watch for Witness {
         let mut truth = self.truth.look();
         if let Some((right, serve_for)) = host(store, node).and_then(|host| truth.right(host)) {
             right.grant(sent, Instant::now(), serve_for);
+        }
+    }
+
+    /// I14: nobody is fenced while more than half of the nodes are suspect.
+    fn fenced(&self, store: &'static str, held: &[(NodeId, Instant)]) {
+        let last = |(node, moved): &(NodeId, Instant)| self.live.moved(node).map_or(*moved, |beat| beat.max(*moved));
+        let suspect = held.iter().filter(|held| last(held).elapsed() >= SUSPECT).count();
+        if 2 * suspect > held.len() {
+            self.log.broken(&format!("I14 {store}: a fence while {suspect} of {} were suspect", held.len()));
         }
     }
 }

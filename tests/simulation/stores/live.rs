@@ -29,6 +29,8 @@ const WAIT: Duration = Duration::from_secs(1);
 #[derive(Clone, Default)]
 pub struct Server {
     holdings: Arc<Mutex<Holdings>>,
+    /// By node, when its beat last moved.
+    moved: Arc<Mutex<BTreeMap<NodeId, Instant>>>,
     /// Wakes the waiters for commands.
     commanded: Arc<sync::Notify>,
 }
@@ -76,6 +78,15 @@ impl Server {
         self.holdings().forgot
     }
 
+    fn move_on(&self, node: &NodeId) {
+        self.moved.lock().expect("nothing panics under this lock").insert(node.clone(), Instant::now());
+    }
+
+    /// Returns when the beat of `node` last moved.
+    pub fn moved(&self, node: &NodeId) -> Option<Instant> {
+        self.moved.lock().expect("nothing panics under this lock").get(node).copied()
+    }
+
     /// Returns every open record, read without a way.
     pub fn open(&self) -> Vec<Record> {
         self.holdings().open()
@@ -121,6 +132,7 @@ impl LiveStore for View {
                 let after = before.filter(|before| found == Some((epoch, *before))).map(|before| before + 1);
                 if let Some(after) = after {
                     holdings.leases.insert(node.clone(), (epoch, after));
+                    server.move_on(&node);
                 }
                 Ok(after)
             };
@@ -160,6 +172,7 @@ impl LiveStore for View {
                 // Counted on from the stored number, so that no two renewals write the same.
                 let next = found.map(|(_, writes)| writes).max(before).unwrap_or(0) + 1;
                 holdings.leases.insert(node.clone(), (epoch, next));
+                server.move_on(&node);
                 Ok((before.is_some_and(|before| found == Some((epoch, before))), next))
             };
             // A late repetition would be a sign of life of a dead node.

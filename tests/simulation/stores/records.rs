@@ -186,7 +186,17 @@ impl SharedRecords for Remote {
     }
 
     fn fence(&self, node: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>> {
-        self.ask_once(move |table| Ok(table.fence(&node, &lease)))
+        let (rows, way) = (self.rows.clone(), self.way.once());
+        let fencing = move || {
+            let mut table = rows.table();
+            let held = table.held();
+            let fenced = table.fence(&node, &lease);
+            if let Some(watch) = rows.watch.as_ref().filter(|_| fenced) {
+                watch.fenced(rows.name, &held);
+            }
+            Ok(fenced)
+        };
+        async move { way.carry(fencing).await }.boxed()
     }
 
     fn release_lease(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -22,6 +22,9 @@ pub trait Watch: Send + Sync {
 
     /// The node's receipt of the answer to the renewal that it sent at `sent`.
     fn granted(&self, _store: &'static str, _node: &NodeId, _sent: Instant) {}
+
+    /// A fence in `store`, and the nodes that held their leases until then, each with the time its lease last moved.
+    fn fenced(&self, _store: &'static str, _held: &[(NodeId, Instant)]) {}
 }
 
 /// A planted bug, to show that the simulation would find it.
@@ -49,6 +52,7 @@ pub struct Table {
     records: BTreeMap<SessionId, Record>,
     histories: BTreeMap<SessionId, Vec<Transition>>,
     nodes: BTreeMap<NodeId, Node>,
+    moved: BTreeMap<NodeId, Instant>,
     commands: BTreeMap<NodeId, Vec<(UtcMicros, Command)>>,
     view_key: Option<[u8; 32]>,
     outbox: Option<BTreeMap<SessionId, Noted>>,
@@ -177,6 +181,7 @@ impl Table {
 
     fn hold(&mut self, id: NodeId, lease: Lease, holder: Holder, started_at: UtcMicros) {
         let serve_for = self.serve_for.unwrap_or(SERVE_FOR);
+        self.moved.insert(id.clone(), Instant::now());
         self.nodes.insert(id.clone(), Node { id, lease, holder, started_at, serve_for });
     }
 
@@ -206,6 +211,12 @@ impl Table {
     /// Returns every node that has written here.
     pub fn nodes(&self) -> Vec<Node> {
         self.nodes.values().cloned().collect()
+    }
+
+    /// Returns the nodes that hold their leases, each with the time its lease last moved.
+    pub fn held(&self) -> Vec<(NodeId, Instant)> {
+        let held = |(id, _): &(&NodeId, &Instant)| self.nodes.get(*id).is_some_and(|node| node.holder == Holder::Held);
+        self.moved.iter().filter(held).map(|(id, at)| (id.clone(), *at)).collect()
     }
 
     /// Takes a lease from its holder, if it is still the given one.
