@@ -102,12 +102,19 @@ impl Auditor {
         self.records.as_ref().and_then(|rows| rows.table().rejected)
     }
 
-    /// I7: an ended session is closed in every store in time.
+    /// I7: an ended session is closed in every store in time. I2: no event is missing.
     pub fn look(&self) {
         let now = Instant::now();
         let mut shown: Option<BTreeSet<SessionId>> = None;
         let mut truth = self.truth.look();
         let (hosts, rejected) = (truth.hosts.clone(), self.rejected());
+        let since = now.checked_sub(AFTER + SECOND).unwrap_or(now);
+        let calm = |host: &Condition| host.up && host.disturbed.is_none_or(|until| until < since);
+        for (number, (feed, _)) in truth.feeds.iter().zip(&hosts).enumerate().filter(|(_, (_, host))| calm(host)) {
+            if let Some(id) = feed.overdue(since) {
+                self.log.broken(&format!("I2 host {number}: an event of {id} is missing"));
+            }
+        }
         for (token, life) in truth.lives().filter(|(_, life)| !life.settled) {
             let (Some(id), Some((due, bound))) = (life.id, life.due()) else { continue };
             let Some(condition) = hosts.get(life.host) else { continue };

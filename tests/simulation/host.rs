@@ -33,6 +33,7 @@ use pulsegate::{
 use tokio::{task::LocalSet, time::Instant};
 
 use crate::{
+    events,
     failpoints::Failpoints,
     log::Log,
     patience::Patience,
@@ -237,6 +238,10 @@ impl Host {
             match ready.await {
                 Ok(Ok((gateway, closed))) => {
                     self.log.note(&format!("host {} is ready, closed {closed}", self.number));
+                    let follower = events::follow(gateway.clone(), self.number, self.truth.clone(), self.log.clone());
+                    if let Some(set) = self.set.borrow().as_ref() {
+                        set.spawn_local(follower);
+                    }
                     self.gateway.replace(Some(gateway));
                     self.truth.look().rise(self.number, Instant::now());
                     break;

@@ -23,6 +23,7 @@ use witness::Confusion;
 mod audit;
 mod browser;
 mod cuts;
+mod events;
 mod failpoints;
 mod faults;
 mod host;

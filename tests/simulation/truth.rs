@@ -9,7 +9,7 @@ use std::{
 use pulsegate::core::record::{EndReason, Record, SessionId};
 use tokio::time::Instant;
 
-use crate::{patience::Patience, peer::Peer, right::Right};
+use crate::{events::Feed, patience::Patience, peer::Peer, right::Right};
 
 /// The simulated user's name for a session before it has an id.
 pub type Token = u64;
@@ -237,6 +237,8 @@ pub struct Truth {
     by_id: BTreeMap<SessionId, Token>,
     /// The hosts, by index.
     pub hosts: Vec<Condition>,
+    /// Their subscribers, by index.
+    pub feeds: Vec<Feed>,
     /// How long a host may serve without a renewal.
     pub serve_for: Duration,
     /// The hosts' limits on idle time, session duration and retention.
@@ -246,7 +248,8 @@ pub struct Truth {
 impl Truth {
     /// Returns the state of `hosts` hosts, each of which may serve for `serve_for` without a renewal.
     pub fn new(hosts: usize, serve_for: Duration) -> Self {
-        Self { hosts: vec![Condition::default(); hosts], serve_for, ..Self::default() }
+        let feeds = (0..hosts).map(|_| Feed::default()).collect();
+        Self { hosts: vec![Condition::default(); hosts], feeds, serve_for, ..Self::default() }
     }
 
     /// Sets the hosts' limits.
@@ -339,6 +342,9 @@ impl Truth {
             } else {
                 life.fall(now);
             }
+        }
+        if let Some(feed) = self.feeds.get_mut(host) {
+            *feed = Feed::default();
         }
         if let Some(host) = self.hosts.get_mut(host) {
             // The next process on it was not stopped.

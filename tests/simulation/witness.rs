@@ -218,6 +218,7 @@ impl Watch for Witness {
             patience,
         };
         let Some((token, life)) = truth.life_of(record) else { return };
+        let mut fresh = Vec::new();
         if store == "journal" {
             let known = before.is_some_and(|before| before.rank() >= record.rank());
             if !known && !given.transitions.is_empty() {
@@ -227,12 +228,19 @@ impl Watch for Witness {
             if !known {
                 let disturbed = hosts.get(life.host).and_then(|host| host.disturbed);
                 let calm = disturbed.is_none_or(|until| until < Instant::now());
+                let ranks = given.transitions.iter().map(|transition| transition.rank);
+                fresh.extend(ranks.filter(|rank| !life.seen.contains(rank)));
                 self.judge_detached(life, given, calm);
             }
         }
         if record.is_closed() {
             self.judge_close(store, life, record, &standing);
-            drop(truth);
+        }
+        if let Some(feed) = truth.feeds.get_mut(owner) {
+            fresh.into_iter().for_each(|rank| feed.owe(record.id, rank, now));
+        }
+        drop(truth);
+        if record.is_closed() {
             self.judge_end(store, record);
         }
     }
