@@ -65,6 +65,8 @@ pub enum Fault {
     RecordsDown,
     /// A way to the live view is cut.
     LiveCut,
+    /// The ways to the records and the live view are slow.
+    Slow,
     /// FLUSHALL.
     Flush,
     /// The live view fails over to an older copy.
@@ -82,7 +84,7 @@ pub enum Fault {
 }
 
 /// All faults; actors fail more often than anything else, because there are many kinds and moments.
-const ALL: [Fault; 24] = [
+const ALL: [Fault; 25] = [
     Fault::Kill,
     Fault::KillAtStep,
     Fault::Freeze,
@@ -98,6 +100,7 @@ const ALL: [Fault; 24] = [
     Fault::IsolateAllOthers,
     Fault::RecordsDown,
     Fault::LiveCut,
+    Fault::Slow,
     Fault::Flush,
     Fault::FailOver,
     Fault::Noise,
@@ -211,6 +214,7 @@ impl Saboteur {
                 let state = *self.dice.pick(&[State::Refused, State::Silent, State::OneWay]);
                 self.cut(&host, &host.ways.live, state, lasted).await;
             }
+            Fault::Slow => self.slow(&host, lasted).await,
             Fault::Flush => {
                 self.disturb_all(Duration::ZERO);
                 self.live.flush();
@@ -281,6 +285,19 @@ impl Saboteur {
         way.set(state);
         tokio::time::sleep(lasted).await;
         way.set(State::Open);
+        self.disturb(host, Duration::from_secs(2));
+    }
+
+    async fn slow(&self, host: &Host, lasted: Duration) {
+        self.disturb(host, lasted);
+        let latency = (Duration::from_millis(20), self.dice.millis(50, 2_000));
+        for way in [&host.ways.records, &host.ways.live] {
+            way.slow(Some(latency));
+        }
+        tokio::time::sleep(lasted).await;
+        for way in [&host.ways.records, &host.ways.live] {
+            way.slow(None);
+        }
         self.disturb(host, Duration::from_secs(2));
     }
 

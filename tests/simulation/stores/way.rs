@@ -68,6 +68,8 @@ pub struct Way {
 #[derive(Debug, Default)]
 struct Road {
     latency: (Duration, Duration),
+    /// The latency instead, while it is slow.
+    slow: Option<(Duration, Duration)>,
     odds: Odds,
     usual: Odds,
     state: State,
@@ -105,6 +107,11 @@ impl Way {
         (road.state, road.opens) = (State::Hanging, Some(Instant::now() + lasted));
     }
 
+    /// Makes it slow, or as fast as usual.
+    pub fn slow(&self, latency: Option<(Duration, Duration)>) {
+        self.road().slow = latency;
+    }
+
     /// Raises the odds of faults, or resets them.
     pub fn trouble(&self, odds: Option<Odds>) {
         let mut road = self.road();
@@ -120,7 +127,7 @@ impl Way {
     pub fn calm(&self) {
         let mut road = self.road();
         (road.odds, road.usual) = (Odds::default(), Odds::default());
-        (road.state, road.trap) = (State::Open, None);
+        (road.state, road.trap, road.slow) = (State::Open, None, None);
     }
 
     /// Stops for ever after `steps` steps, and notifies.
@@ -169,7 +176,10 @@ impl Way {
     }
 
     async fn pass(&self) {
-        let latency = self.road().latency;
+        let latency = {
+            let road = self.road();
+            road.slow.unwrap_or(road.latency)
+        };
         if latency.1 > Duration::ZERO {
             tokio::time::sleep(self.dice.span(latency.0, latency.1) / 2).await;
         }
