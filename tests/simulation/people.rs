@@ -28,6 +28,8 @@ pub struct People {
     pub targets: Targets,
     /// Number of sessions requested.
     pub asked: Rc<Cell<u64>>,
+    /// When all who are there by then leave at once, if they do.
+    pub rush: Option<Instant>,
     /// Whether the play is over.
     pub over: Rc<Cell<bool>>,
 }
@@ -39,6 +41,17 @@ impl People {
         for _ in 0..many {
             tokio::task::spawn_local(self.visit(dice).goes_with_the_crowd(end));
         }
+    }
+
+    /// Lets many more users come shortly before all leave at once.
+    pub fn gather(self: &Rc<Self>, dice: &Dice) {
+        let (Some(rush), people, dice) = (self.rush, self.clone(), dice.fork()) else { return };
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep_until(rush - CROWDED).await;
+            for _ in 0..50 + dice.roll(100) {
+                tokio::task::spawn_local(people.visit(&dice).go(Pace::MINUTES));
+            }
+        });
     }
 
     /// Keeps `many` users present until `end`: a user whose session is over opens another.
@@ -64,6 +77,7 @@ impl People {
             log: self.log.clone(),
             dice: dice.fork(),
             targets: self.targets.clone(),
+            rush: self.rush.filter(|at| Instant::now() < *at),
             over: self.over.clone(),
         }
     }

@@ -68,6 +68,11 @@ impl Play {
         if self.company == Company::Passers { Patience::of(self.seed) } else { Patience::default() }
     }
 
+    /// Whether all users that are there once leave at one moment: in every eighth play of passing ones.
+    pub fn rushes(&self) -> bool {
+        self.company == Company::Passers && self.seed % 8 == 4
+    }
+
     /// Returns the limits that they do apply.
     pub fn shown_patience(&self) -> Patience {
         let Patience { idle, life, retention } = self.patience();

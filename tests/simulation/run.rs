@@ -194,6 +194,7 @@ impl Stage {
             log: log.clone(),
             targets,
             asked: asked.clone(),
+            rush: play.rushes().then(|| Instant::now() + dice.span(play.lasts / 4, play.lasts)),
             over: Rc::default(),
         });
         let what = Plot { end, company: play.company, serve_for };
@@ -273,7 +274,10 @@ async fn plot(
     let rounds = Rounds { fences, checks_per_listing: company.checks_per_listing() };
     let watching = tokio::task::spawn_local(watch(hosts.clone(), auditor.clone(), dice.fork(), rounds));
     match company {
-        Company::Passers => people.come(&dice, end).await,
+        Company::Passers => {
+            people.gather(&dice);
+            people.come(&dice, end).await;
+        }
         Company::Crowd(many) => {
             people.crowd(&dice, many);
             people.come(&dice, end).await;

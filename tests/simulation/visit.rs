@@ -36,6 +36,8 @@ pub struct Visit {
     pub dice: Dice,
     /// The far ends.
     pub targets: Targets,
+    /// When all who are there leave at once, if they do.
+    pub rush: Option<Instant>,
     /// Whether the play is over: a present user stays, and does nothing more.
     pub over: Rc<Cell<bool>>,
 }
@@ -91,8 +93,9 @@ impl Visit {
         let Some(mut browser) = self.attach(id).await else { return };
         let observer = if self.dice.happens(1_500) { self.observe(id).await } else { None };
         let ends = Instant::now() + self.dice.millis(pace.stays.0, pace.stays.1);
+        let ends = self.rush.map_or(ends, |rush| rush.min(ends));
         while Instant::now() < ends {
-            let pause = self.dice.millis(pace.pauses.0, pace.pauses.1);
+            let pause = self.dice.millis(pace.pauses.0, pace.pauses.1).min(ends - Instant::now());
             if tokio::time::timeout(pause, browser.gone()).await.is_ok() {
                 self.truth.with(self.token, |life, now| life.leave(now, true));
                 match self.attach(id).await {
