@@ -1,8 +1,6 @@
 //! Tests that ended sessions leave nothing behind but what the audit log tells of them, and that many simultaneous ends
 //! cause no long transaction in a store.
 
-use std::sync::atomic::Ordering;
-
 use futures_util::future::join_all;
 
 use super::house::{House, eventually, hurried, read};
@@ -45,9 +43,9 @@ async fn many_that_end_at_once_are_closed_batch_by_batch_in_every_store() {
     eventually(async || house.records.store.outbox_len().await.unwrap() == 0).await;
     eventually(async || house.live.open().await.unwrap().is_empty()).await;
 
-    assert_eq!(house.records.most_closes(), BATCH);
-    assert_eq!(remote.most_closes(), BATCH);
-    assert!(house.live.most_closes.load(Ordering::Relaxed) <= BATCH);
+    assert_eq!(house.records.closes.most(), BATCH);
+    assert_eq!(remote.closes.most(), BATCH);
+    assert!(house.live.closes.most() <= BATCH);
 }
 
 #[actix_rt::test]

@@ -21,6 +21,31 @@ use crate::{
     },
 };
 
+/// The sessions that each batch closed, batch by batch.
+#[derive(Default)]
+pub struct Closes(Mutex<Vec<Vec<SessionId>>>);
+
+impl Closes {
+    fn push(&self, batch: Vec<SessionId>) {
+        self.0.lock().unwrap().push(batch);
+    }
+
+    /// Returns the number of batches.
+    pub fn batches(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// Returns the greatest number of sessions that one batch closed.
+    pub fn most(&self) -> usize {
+        self.0.lock().unwrap().iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Returns the index of the batch that closed a session, counted from the first batch after `before`.
+    pub fn place(&self, before: usize, id: SessionId) -> Option<usize> {
+        self.0.lock().unwrap().iter().skip(before).position(|closed| closed.contains(&id))
+    }
+}
+
 /// The real store behind a gate: writes wait for a permit, and fail a set number of times.
 pub struct Gated {
     pub store: SqliteStore,
@@ -29,7 +54,7 @@ pub struct Gated {
     /// Whether every batch is rejected.
     pub rejects: AtomicBool,
     /// The sessions that each batch it took closed.
-    pub closes: Mutex<Vec<Vec<SessionId>>>,
+    pub closes: Closes,
     /// Whether listings and single reads fail.
     pub unreadable: AtomicBool,
     /// The permits of listings; without one, a listing hangs.
@@ -49,18 +74,13 @@ impl Gated {
             gate: Semaphore::new(1),
             failures: AtomicUsize::new(0),
             rejects: AtomicBool::new(false),
-            closes: Mutex::default(),
+            closes: Closes::default(),
             unreadable: AtomicBool::new(false),
             listings: Semaphore::new(1),
             unanswered: AtomicUsize::new(0),
             denies: AtomicBool::new(false),
             renewals: Semaphore::new(1),
         })
-    }
-
-    /// Returns the greatest number of sessions that one batch closed.
-    pub fn most_closes(&self) -> usize {
-        self.closes.lock().unwrap().iter().map(Vec::len).max().unwrap_or(0)
     }
 }
 
@@ -77,7 +97,7 @@ impl RecordStore for Gated {
             }
             let closes = batch.iter().filter(|write| write.record.is_closed()).map(|write| write.record.id).collect();
             self.store.apply(batch).await?;
-            self.closes.lock().unwrap().push(closes);
+            self.closes.push(closes);
             Ok(())
         }
         .boxed()
@@ -200,7 +220,7 @@ impl Journal for Gated {
     }
 }
 
-/// The in-memory live view, with the number of full reads and the greatest number of sessions that one batch closed.
+/// The in-memory live view, with the number of full reads and the sessions that each batch closed.
 /// It remembers ended sessions whole, as one that nodes share does.
 #[derive(Default)]
 pub struct Counted {
@@ -209,7 +229,10 @@ pub struct Counted {
     pub read: AtomicUsize,
     /// Number of single reads.
     pub looked: AtomicUsize,
-    pub most_closes: AtomicUsize,
+    /// The sessions that each batch it took closed.
+    pub closes: Closes,
+    /// Holds writes back for as long as a test has it.
+    pub writes: tokio::sync::Mutex<()>,
     /// Whether full reads fail.
     pub unreadable: AtomicBool,
     /// Whether it accepts commands; they reach no node.
@@ -232,10 +255,16 @@ impl Counted {
 
 impl LiveStore for Counted {
     fn apply(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>> {
-        let ended: Vec<&Record> = batch.iter().filter(|record| record.is_closed()).collect();
-        self.most_closes.fetch_max(ended.len(), Ordering::Relaxed);
-        self.ended.lock().unwrap().extend(ended.into_iter().map(|record| (record.id, record.clone())));
-        self.view.apply(batch)
+        async move {
+            drop(self.writes.lock().await);
+            let ended: Vec<Record> = batch.iter().filter(|record| record.is_closed()).cloned().collect();
+            let closes = ended.iter().map(|record| record.id).collect();
+            self.ended.lock().unwrap().extend(ended.into_iter().map(|record| (record.id, record)));
+            self.view.apply(batch).await?;
+            self.closes.push(closes);
+            Ok(())
+        }
+        .boxed()
     }
     fn beat(&self, beats: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.view.beat(beats)
