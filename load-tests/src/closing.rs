@@ -23,8 +23,10 @@ use crate::{
         rows::{self, Row},
         servers::{Outside, Servers},
     },
+    gateway::{TARGET, entry},
     pace::{eventually, rate},
     report::{Goal, Report, Samples},
+    target::Target,
 };
 
 /// Concurrent requests while many sessions are opened.
@@ -32,6 +34,18 @@ const AT_ONCE: usize = 64;
 
 /// Polling interval of the stores; figures are too large by up to this much.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Sessions that an operator ends while others end at once.
+const KILLS: usize = 10;
+
+/// Time between two of these: the last one comes while the others still end.
+const KILL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Polling interval of the stores for these.
+const KILL_POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The target of these.
+const CALM: &str = "calm";
 
 /// Timeout of every step.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -55,11 +69,14 @@ impl Closing {
     pub async fn run(self) -> Result<Option<Report>> {
         let Some(outside) = Outside::start("closing").await? else { return Ok(None) };
         let mut report = Report::new("closing");
-        let long_lived = [("PULSEGATE__SESSION__REATTACH_WINDOW", "1h")];
-        let embedded = Servers::start(None, &long_lived).await?;
+        let long_lived = ("PULSEGATE__SESSION__REATTACH_WINDOW", "1h");
+        let embedded = Servers::start(None, &[long_lived]).await?;
         self.acknowledged(&embedded, "journal", 25.0, &mut report).await?;
         drop(embedded);
-        let mut servers = Servers::start(Some(outside), &long_lived).await?;
+        let (target, calm) = (Target::start()?, Target::start()?);
+        let targets = format!("[{}, {}]", entry(TARGET, &target.addr.into()), entry(CALM, &calm.addr.into()));
+        let settings = [long_lived, ("PULSEGATE__TARGETS", &targets)];
+        let mut servers = Servers::start_before(target, Some(outside), &settings).await?;
         self.acknowledged(&servers, "MariaDB", 75.0, &mut report).await?;
         self.steady(&servers, &mut report).await?;
         self.away(&mut servers, &mut report).await?;
@@ -190,21 +207,73 @@ impl Closing {
         Ok(())
     }
 
-    /// Kills the target, which ends every session at the same time.
+    /// Kills the target, which ends its sessions at the same time, while an operator ends those of another target.
     async fn at_once(&self, servers: &mut Servers, report: &mut Report) -> Result<()> {
+        let opening = stream::iter(0..KILLS).map(|_| servers.gateway.open_on(CALM)).buffer_unordered(AT_ONCE);
+        let calm: Vec<String> = opening.try_collect().await?;
+        eventually(POLL_INTERVAL, || async { Ok(servers.gateway.list("connecting").await?.is_empty()) }).await?;
         servers.target.kill();
         let servers = &*servers;
-        let took = eventually(POLL_INTERVAL, || async {
-            let shown = rows::in_redis(&servers.outside()?.redis.ask(&beats()).await?)?;
-            let server = servers.outside()?.mariadb.clone();
-            let open = spawn_blocking(move || rows::open_in_mariadb(&server.blocking_lock(), DATABASE)).await??;
-            Ok(shown.is_empty() && open == 0)
-        });
-        let took = took.await?.as_secs_f64();
+        let (took, (mut kills, left)) = tokio::try_join!(all_over(servers), operators_kills(servers, &calm))?;
+        let took = took.as_secs_f64();
         let goal = if self.many > 2_000 { 10.0 } else { 2.0 };
         report.hold(format!("{} ends at once: closed in both stores", self.many), took, "s", Goal::AtMost(goal));
+        report.tell("  DELETE meanwhile → in both, p50", kills.quantile_us(0.5) / 1e3, "ms");
+        report.hold("  DELETE meanwhile → in both, p99", kills.quantile_us(0.99) / 1e3, "ms", Goal::AtMost(100.0));
+        report.tell("  ends still under way at the last DELETE", left as f64, "");
         Ok(())
     }
+}
+
+/// Waits until neither store has an open session; returns how long that took.
+async fn all_over(servers: &Servers) -> Result<Duration> {
+    let took = eventually(POLL_INTERVAL, || async {
+        let shown = rows::in_redis(&servers.outside()?.redis.ask(&beats()).await?)?;
+        let server = servers.outside()?.mariadb.clone();
+        let open = spawn_blocking(move || rows::open_in_mariadb(&server.blocking_lock(), DATABASE)).await??;
+        Ok(shown.is_empty() && open == 0)
+    });
+    took.await
+}
+
+/// Ends these sessions, one every [`KILL_INTERVAL`]. Returns how long after its request each was closed in both stores,
+/// too long by one look at most, and how many sessions were still open at the last request.
+async fn operators_kills(servers: &Servers, ids: &[String]) -> Result<(Samples, usize)> {
+    let (ending, done) = (RefCell::new(Vec::<(&str, Instant)>::new()), Cell::new(false));
+    let shown = async || rows::in_redis(&servers.outside()?.redis.ask(&beats()).await?);
+    let work = async {
+        for id in ids {
+            ending.borrow_mut().push((id, Instant::now()));
+            servers.gateway.end(id).await?;
+            sleep(KILL_INTERVAL).await;
+        }
+        let left = shown().await?.len();
+        done.set(true);
+        anyhow::Ok(left)
+    };
+    let look = async {
+        let mut took = Samples::default();
+        while !done.get() || !ending.borrow().is_empty() {
+            let waiting: Vec<String> = ending.borrow().iter().map(|(id, _)| (*id).to_owned()).collect();
+            let server = servers.outside()?.mariadb.clone();
+            let question = move || rows::closed_in_mariadb(&server.blocking_lock(), DATABASE, &waiting);
+            let closed = spawn_blocking(question).await??;
+            let shown = shown().await?;
+            ending.borrow_mut().retain(|(id, begun)| {
+                let over = id.parse().is_ok_and(|id: SessionId| closed.contains(&id) && !shown.contains(&id));
+                if over {
+                    took.push(begun.elapsed());
+                }
+                !over
+            });
+            let late = ending.borrow().iter().any(|(_, begun)| begun.elapsed() > TIMEOUT);
+            ensure!(!late, "sessions that an operator ended stay open");
+            sleep(KILL_POLL_INTERVAL).await;
+        }
+        Ok(took)
+    };
+    let (left, took) = tokio::try_join!(work, look)?;
+    Ok((took, left))
 }
 
 fn id_of(session: &Value) -> Result<&str> {

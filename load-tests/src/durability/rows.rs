@@ -100,6 +100,19 @@ pub fn open_in_mariadb(server: &Mariadb, database: &str) -> Result<u64> {
     Ok(server.sql(&question).map_err(|why| anyhow!(why))?.parse()?)
 }
 
+/// Returns those of these sessions that are closed in a MariaDB database.
+pub fn closed_in_mariadb(server: &Mariadb, database: &str, ids: &[String]) -> Result<BTreeSet<SessionId>> {
+    if ids.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let ids = ids.join("', '");
+    let question = format!(
+        "SELECT session_id FROM {database}.session_records WHERE status = 'closed' AND session_id IN ('{ids}')"
+    );
+    let closed = server.sql(&question).map_err(|why| anyhow!(why))?;
+    closed.lines().map(|id| id.parse().with_context(|| format!("a row with the id {id:?}"))).collect()
+}
+
 /// Returns the ids in an answer of Redis: each is on a line of its own, between lines that give its length.
 pub fn in_redis(answer: &str) -> Result<BTreeSet<SessionId>> {
     let ids = answer.lines().filter(|line| !line.starts_with(['*', '$']));

@@ -92,7 +92,11 @@ impl Servers {
     /// Starts a gateway on these stores, with limits that allow all sessions of the clients and with more settings as
     /// environment variables.
     pub async fn start(outside: Option<Outside>, more: &[(&'static str, &str)]) -> Result<Self> {
-        let target = Target::start()?;
+        Self::start_before(Target::start()?, outside, more).await
+    }
+
+    /// Like [`Servers::start`], before this target.
+    pub async fn start_before(target: Target, outside: Option<Outside>, more: &[(&'static str, &str)]) -> Result<Self> {
         // A fixed address, so that a restarted gateway has the same.
         let listen = format!("127.0.0.1:{}", mariadb::free_port().map_err(|why| anyhow!(why))?);
         let mut settings = vec![
