@@ -246,7 +246,7 @@ async fn smoke(json: bool) -> Result<()> {
     }
     hold(killed::Killed { sessions: 20, rounds: 1, stopped: 2 }.run().await?)?;
     hold(closing::Closing { open: 200, many: 50, seconds: 1 }.run().await?)?;
-    hold(cluster::Cluster { seconds: 2, sessions: 20 }.run().await?)?;
+    hold(cluster::Cluster { seconds: 2, sessions: 20, kills: 1 }.run().await?)?;
     hold(polling::Polling { sessions: 50, seconds: 2 }.run().await?)?;
     hold(lab::Lab { sessions: 5, rounds: 1, slow_rounds: 1 }.run().await?)?;
     println!("smoke: {scenarios} scenarios passed in {:.1} s", started.elapsed().as_secs_f64());
