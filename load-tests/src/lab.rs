@@ -16,7 +16,7 @@ use pulsegate::core::record::EndReason;
 use tokio::{sync::Mutex, time::sleep};
 
 use crate::{
-    durability::{DATABASE, servers::Outside},
+    durability::servers::Outside,
     gateway::Gateway,
     mariadb,
     pace::eventually,
@@ -26,12 +26,15 @@ use crate::{
     target::Target,
     terminal::Terminal,
 };
-use hardship::{Road, Spin, Traffic};
-use stores::{ended, open};
+use fault::{ALL, BEHIND_SLOW_STORES, Fault};
+use hardship::{Spin, Traffic};
+use stores::{Roads, Stores, ended, open};
 
-/// Slow stores and a busy CPU.
+/// The faults and what they do to sessions.
+mod fault;
+/// Slow stores, cut connections and a busy CPU.
 mod hardship;
-/// The sessions that both stores show.
+/// The stores, the way to them, and the sessions that both show.
 mod stores;
 
 /// Concurrent dials while sessions are opened.
@@ -43,7 +46,7 @@ const UNHEARD: Duration = Duration::from_secs(12);
 /// Reattach window of the lab's gateways.
 const REATTACH: Duration = Duration::from_secs(2);
 
-/// Duration of a stop that no session may die of: longer than any probe window here.
+/// Duration of a stop or a cut that no session may die of: longer than any probe window here.
 const STALL: Duration = Duration::from_secs(6);
 
 /// Duration of a target's stop that no session may die of: less than one of the three probes whose silence means death.
@@ -72,63 +75,6 @@ pub struct Lab {
     pub slow_rounds: usize,
 }
 
-/// A fault of one gateway, its sessions or its target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    ClientsVanish,
-    TargetDies,
-    TargetFallsSilent,
-    GatewayDies,
-    TargetHesitates,
-    GatewayStandsStill,
-    Nothing,
-}
-
-const ALL: [Fault; 7] = [
-    Fault::ClientsVanish,
-    Fault::TargetDies,
-    Fault::TargetFallsSilent,
-    Fault::GatewayDies,
-    Fault::TargetHesitates,
-    Fault::GatewayStandsStill,
-    Fault::Nothing,
-];
-
-/// Faults that are also injected with slow stores. The gateway's death is left out: its next start asks for schema,
-/// lease and epoch in sequence before it can know, and slow answers make a slow start.
-const BEHIND_SLOW_STORES: [Fault; 5] = [
-    Fault::ClientsVanish,
-    Fault::TargetDies,
-    Fault::TargetFallsSilent,
-    Fault::TargetHesitates,
-    Fault::GatewayStandsStill,
-];
-
-impl Fault {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientsVanish => "clients vanish",
-            Self::TargetDies => "target killed",
-            Self::TargetFallsSilent => "target stopped for good",
-            Self::GatewayDies => "gateway killed",
-            Self::TargetHesitates => "target stopped for a moment",
-            Self::GatewayStandsStill => "gateway stopped for a while",
-            Self::Nothing => "stores stopped for a while",
-        }
-    }
-
-    /// Returns the reason with which the fault ends its sessions; `None` if they must live.
-    fn ends_as(self) -> Option<EndReason> {
-        match self {
-            Self::ClientsVanish => Some(EndReason::DetachExpired),
-            Self::TargetDies => Some(EndReason::PeerClosed),
-            Self::TargetFallsSilent => Some(EndReason::PeerLost),
-            Self::GatewayDies => Some(EndReason::NodeLost),
-            Self::TargetHesitates | Self::GatewayStandsStill | Self::Nothing => None,
-        }
-    }
-}
-
 /// The confusion matrix of known fates and what the stores show.
 #[derive(Default)]
 struct Matrix {
@@ -138,32 +84,13 @@ struct Matrix {
     died_and_missed: usize,
 }
 
-/// The stores, and the proxies through which gateways reach them.
-struct Stores {
-    outside: Outside,
-    to_records: Road,
-    to_view: Road,
-}
-
-impl Stores {
-    async fn new(outside: Outside) -> Result<Self> {
-        let to_records = Road::start(outside.mariadb.lock().await.addr())?;
-        let to_view = Road::start(outside.redis.addr())?;
-        Ok(Self { outside, to_records, to_view })
-    }
-
-    fn set(&self, traffic: Traffic) {
-        self.to_records.set(traffic);
-        self.to_view.set(traffic);
-    }
-}
-
 /// One gateway with its target and its attached sessions.
 struct Stand {
     fault: Fault,
     node: String,
     gateway: Gateway,
     target: Target,
+    roads: Rc<Roads>,
     ids: BTreeSet<String>,
     /// Their sockets, which stay open after the browser task has ended.
     terminals: Vec<Rc<Mutex<Terminal>>>,
@@ -173,8 +100,8 @@ struct Stand {
 impl Stand {
     async fn new(fault: Fault, node: String, sessions: usize, stores: &Stores) -> Result<Self> {
         let target = Target::start()?;
-        let records = stores.to_records.url(&stores.outside.mariadb.lock().await.url(DATABASE));
-        let live = stores.to_view.url(&stores.outside.redis.url());
+        let roads = stores.roads(fault);
+        let (records, live) = roads.urls(&stores.outside).await;
         let listen = format!("127.0.0.1:{}", mariadb::free_port().map_err(|why| anyhow!(why))?);
         let reattach = format!("{}s", REATTACH.as_secs());
         let settings = [
@@ -192,7 +119,7 @@ impl Stand {
         let ids = opened.iter().map(|(id, _)| id.clone()).collect();
         let terminals: Vec<_> = opened.into_iter().map(|(_, terminal)| Rc::new(Mutex::new(terminal))).collect();
         let browsers = terminals.iter().map(|terminal| actix_rt::spawn(look_on(terminal.clone()))).collect();
-        Ok(Self { fault, node, gateway, target, ids, terminals, browsers })
+        Ok(Self { fault, node, gateway, target, roads, ids, terminals, browsers })
     }
 
     /// Injects the fault; returns the time at which its sessions were certainly over, if they are.
@@ -212,12 +139,15 @@ impl Stand {
             Fault::GatewayDies => {
                 self.gateway.kill();
                 sleep(AWAY).await;
-                // Only the gateway's next start can detect the death.
+                // Only the gateway's next start can detect the death: what is counted begins with it, and contains all
+                // of it, however slowly the stores answer.
                 over = Instant::now();
                 self.gateway.start_again().await?;
             }
             Fault::TargetHesitates => pause(self.target.process(), HICCUP).await?,
             Fault::GatewayStandsStill => pause(self.gateway.process(), STALL).await?,
+            Fault::StoresCutOff => self.roads.cut(Traffic::Cut, STALL).await,
+            Fault::StoresUnheard => self.roads.cut(Traffic::Unheard, STALL).await,
             Fault::Nothing => {}
         }
         Ok(over)
@@ -247,9 +177,9 @@ impl Lab {
         for round in 0..self.rounds {
             self.round(round, &stores, &mut matrix, &mut took).await?;
         }
-        let mut slowly = Samples::default();
+        let (mut slowly, mut started) = (Samples::default(), Samples::default());
         for round in 0..self.slow_rounds {
-            self.slow_round(round, &stores, &mut matrix, &mut slowly).await?;
+            self.slow_round(round, &stores, &mut matrix, &mut slowly, &mut started).await?;
         }
         report.tell("rounds", self.rounds as f64, "");
         for (fault, took) in ALL.iter().zip(&mut took).filter(|(fault, _)| fault.ends_as().is_some()) {
@@ -259,6 +189,8 @@ impl Lab {
         if self.slow_rounds > 0 {
             let (longest, within) = (slowly.quantile_us(1.0) / 1e6, Goal::AtMost(FOUND_WITHIN.as_secs_f64()));
             report.must("slow stores, busy CPU: in both, slowest", longest, "s", within);
+            let longest = started.quantile_us(1.0) / 1e6;
+            report.must("  gateway killed: in both after its start", longest, "s", within);
         }
         report.tell("lived and stayed open", matrix.lived_and_open as f64, "");
         report.must("lived and were ended", matrix.lived_and_ended as f64, "", Goal::AtMost(0.0));
@@ -285,17 +217,26 @@ impl Lab {
         matrix.note_living(&stands, outside).await
     }
 
-    /// Injects faults while every answer of both stores is delayed and no core is idle.
-    async fn slow_round(&self, round: usize, stores: &Stores, matrix: &mut Matrix, took: &mut Samples) -> Result<()> {
+    /// Injects faults while every answer of both stores is delayed and no core is idle. `started` gets the times of
+    /// killed gateways, which are counted from the start of the next process, `took` those of all others.
+    async fn slow_round(
+        &self,
+        round: usize,
+        stores: &Stores,
+        matrix: &mut Matrix,
+        took: &mut Samples,
+        started: &mut Samples,
+    ) -> Result<()> {
         let mut stands = self.stands(&BEHIND_SLOW_STORES, &format!("slow-{round}"), stores).await?;
-        stores.set(Traffic::Slow);
+        stores.shared.set(Traffic::Slow);
         let spin = Spin::start();
         let found = strike_all(&mut stands, &stores.outside).await;
         drop(spin);
-        stores.set(Traffic::Flows);
+        stores.shared.set(Traffic::Flows);
         for (stand, found) in stands.iter().zip(&found?) {
             let Some(found) = found else { continue };
             matrix.note_dead(stand, found);
+            let took = if stand.fault == Fault::GatewayDies { &mut *started } else { &mut *took };
             took.push(found.took);
         }
         matrix.note_living(&stands, &stores.outside).await

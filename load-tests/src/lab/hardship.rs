@@ -1,4 +1,4 @@
-//! Injected slowness: a proxy to a server that delays each answer, and threads that keep every core busy. Knows no
+//! Injected hardship: a proxy to a server that delays each answer or passes nothing on, and threads that keep every core busy. Knows no
 //! gateway.
 
 use std::{
@@ -40,6 +40,22 @@ pub enum Traffic {
     Flows,
     /// Answers are delayed.
     Slow,
+    /// Nothing passes in either direction. What was sent meanwhile is passed on afterwards, as TCP does it with the
+    /// packets that a network dropped; but a connection can still be made.
+    Cut,
+    /// The same for answers alone: questions pass.
+    Unheard,
+}
+
+impl Traffic {
+    /// Whether the bytes of a direction pass.
+    fn passes(self, is_answer: bool) -> bool {
+        match self {
+            Self::Flows | Self::Slow => true,
+            Self::Cut => false,
+            Self::Unheard => !is_answer,
+        }
+    }
 }
 
 /// A proxy to a server, on a thread of its own, because a caller that blocks until a gateway has started could not
@@ -95,7 +111,8 @@ async fn carry(
     tokio::try_join!(pass(asks, asked, traffic, None), pass(answers, hears, traffic, Some(dice))).map(|_| ())
 }
 
-/// Passes on the bytes of one direction, delayed by the dice if given; bytes that come during a delay go with the next.
+/// Passes on the bytes of one direction; answers come with dice, which delay them. Bytes that come during a delay go with
+/// the next.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -105,10 +122,12 @@ async fn pass(
     let mut piece = Vec::with_capacity(CHUNK_BYTES);
     while from.read_buf(&mut piece).await? > 0 {
         let now = *traffic.borrow();
-        match (now, &mut answers) {
-            (Traffic::Slow, Some(dice)) => sleep(dice.millis(SLOW)).await,
-            (Traffic::Slow | Traffic::Flows, _) => {}
+        if let (Traffic::Slow, Some(dice)) = (now, &mut answers) {
+            sleep(dice.millis(SLOW)).await;
         }
+        let is_answer = answers.is_some();
+        // An error means that the program ends.
+        traffic.clone().wait_for(|now| now.passes(is_answer)).await.map_err(io::Error::other)?;
         to.write_all(&piece).await?;
         piece.clear();
     }
@@ -144,6 +163,8 @@ impl Drop for Spin {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     #[actix_rt::test]
@@ -163,6 +184,30 @@ mod tests {
         client.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"an answer");
         assert!(begun.elapsed() >= Duration::from_millis(SLOW.start));
+    }
+
+    #[actix_rt::test]
+    async fn a_cut_road_passes_nothing_and_loses_nothing() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let road = Road::start(server.local_addr().unwrap()).unwrap();
+        let mut client = TcpStream::connect(road.addr).await.unwrap();
+        let (mut server, _) = server.accept().await.unwrap();
+        for (traffic, asks) in [(Traffic::Cut, false), (Traffic::Unheard, true)] {
+            road.set(traffic);
+            client.write_all(b"?").await.unwrap();
+            server.write_all(b"!").await.unwrap();
+            let (mut asked, mut heard) = ([0; 1], [0; 1]);
+            let silence = Duration::from_millis(100);
+            let answer = timeout(silence, client.read_exact(&mut heard)).await;
+            assert!(answer.is_err(), "no answer passes");
+            assert_eq!(timeout(silence, server.read_exact(&mut asked)).await.is_ok(), asks);
+            road.set(Traffic::Flows);
+            client.read_exact(&mut heard).await.unwrap();
+            if !asks {
+                server.read_exact(&mut asked).await.unwrap();
+            }
+            assert_eq!((&asked, &heard), (b"?", b"!"));
+        }
     }
 
     #[actix_rt::test]

@@ -1,12 +1,83 @@
-//! The sessions that both stores show, read directly, not through a gateway. Changes nothing.
+//! The stores, the proxies through which gateways reach them, and the sessions that both show, read directly and not
+//! through a gateway. Changes no session.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
 use actix_rt::task::spawn_blocking;
 use anyhow::{Result, anyhow};
 use pulsegate::core::record::EndReason;
+use tokio::time::sleep;
 
+use super::{
+    fault::Fault,
+    hardship::{Road, Traffic},
+};
 use crate::durability::{DATABASE, servers::Outside};
+
+/// The proxies through which a gateway reaches both stores.
+pub struct Roads {
+    to_records: Road,
+    to_view: Road,
+}
+
+impl Roads {
+    async fn start(outside: &Outside) -> Result<Rc<Self>> {
+        let to_records = Road::start(outside.mariadb.lock().await.addr())?;
+        let to_view = Road::start(outside.redis.addr())?;
+        Ok(Rc::new(Self { to_records, to_view }))
+    }
+
+    /// Returns the URLs of the records and of the live view.
+    pub async fn urls(&self, outside: &Outside) -> (String, String) {
+        let records = outside.mariadb.lock().await.url(DATABASE);
+        (self.to_records.url(&records), self.to_view.url(&outside.redis.url()))
+    }
+
+    /// Changes the mode of both.
+    pub fn set(&self, traffic: Traffic) {
+        self.to_records.set(traffic);
+        self.to_view.set(traffic);
+    }
+
+    /// Cuts both for a while.
+    pub async fn cut(&self, traffic: Traffic, lasts: Duration) {
+        self.set(traffic);
+        sleep(lasts).await;
+        self.set(Traffic::Flows);
+    }
+}
+
+/// The stores, and the ways to them.
+pub struct Stores {
+    /// The servers.
+    pub outside: Outside,
+    /// The way of the gateways that have none of their own.
+    pub shared: Rc<Roads>,
+    cut: Rc<Roads>,
+    unheard: Rc<Roads>,
+}
+
+impl Stores {
+    /// Starts the proxies.
+    pub async fn new(outside: Outside) -> Result<Self> {
+        let shared = Roads::start(&outside).await?;
+        let (cut, unheard) = (Roads::start(&outside).await?, Roads::start(&outside).await?);
+        Ok(Self { outside, shared, cut, unheard })
+    }
+
+    /// Returns the way of the gateway with this fault.
+    pub fn roads(&self, fault: Fault) -> Rc<Roads> {
+        match fault {
+            Fault::StoresCutOff => self.cut.clone(),
+            Fault::StoresUnheard => self.unheard.clone(),
+            _ => self.shared.clone(),
+        }
+    }
+}
 
 /// The sessions that each store shows as open.
 pub struct Open {
