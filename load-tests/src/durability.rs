@@ -96,6 +96,8 @@ struct Outcome {
     agreed: Samples,
     findings: Findings,
     node_lost: usize,
+    /// Sessions of the last look that are open, and those that ended although nothing of theirs had died.
+    lived: (usize, usize),
     /// Gateways that died at a step, and those that died at a step before they were ready.
     at_steps: (usize, usize),
 }
@@ -255,7 +257,9 @@ impl Durability {
         report.tell("acknowledged opens", log.opens as f64, "");
         report.tell("opens acknowledged by the journal alone", log.by_journal as f64, "");
         report.tell("acknowledged ends", log.ends as f64, "");
-        report.tell("sessions ended by the death of their gateway", outcome.node_lost as f64, "");
+        report.tell("lived and stayed open", outcome.lived.0 as f64, "");
+        report.must("lived and were ended", outcome.lived.1 as f64, "", Goal::AtMost(0.0));
+        report.tell("died with their gateway and were found", outcome.node_lost as f64, "");
         report.tell("open acknowledged, p99", log.waits.quantile_us(0.99) / 1e3, "ms");
         log.breaches.iter().take(5).for_each(|breach| eprintln!("{breach}"));
         let Findings { lost, doubled, altered, orphaned, apart, waiting } = &outcome.findings;
@@ -263,7 +267,7 @@ impl Durability {
             ("lost", lost),
             ("doubled", doubled),
             ("altered", altered),
-            ("left open by a dead gateway", orphaned),
+            ("died with their gateway and were not found in time", orphaned),
             ("different between stores", apart),
             ("stores behind", waiting),
             ("answers that broke a promise", &log.breaches),
@@ -283,6 +287,9 @@ impl Outcome {
         if whole {
             let lost = |row: &&rows::Row| row.end_reason.as_deref() == Some("node_lost");
             self.node_lost = look.rows.iter().filter(lost).count();
+            let open = look.rows.iter().filter(|row| !row.is_closed() && row.epoch == look.epoch).count();
+            let ended = look.rows.iter().filter(|row| row.is_ended_by_mistake(look.epoch)).count();
+            self.lived = (open, ended);
         }
         self.findings = look.findings;
     }

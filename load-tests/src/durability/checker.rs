@@ -78,6 +78,8 @@ pub struct Look {
     pub findings: Findings,
     /// The rows of the records.
     pub rows: Vec<Row>,
+    /// Epoch of the gateway's current start.
+    pub epoch: i64,
 }
 
 /// The checker of one gateway and its stores.
@@ -149,7 +151,7 @@ impl Checker {
         };
         findings.apart.extend(only(&open, &shown, "in the records"));
         findings.apart.extend(only(&shown, &open, "in the live view"));
-        Ok(Look { findings, rows })
+        Ok(Look { findings, rows, epoch })
     }
 
     /// Adds what the gateway reports of its stores.

@@ -45,6 +45,15 @@ impl Row {
         self.status == "closed"
     }
 
+    /// Whether it ended, by its reason, of a death that cannot be: of its gateway in this epoch, or of its target.
+    pub fn is_ended_by_mistake(&self, epoch: i64) -> bool {
+        match self.end_reason.as_deref() {
+            Some("node_lost") => self.epoch == epoch,
+            Some("peer_lost" | "peer_closed") => true,
+            _ => false,
+        }
+    }
+
     /// Returns the columns that must be the same in every store.
     pub fn key(&self) -> (SessionId, i64, &str, Option<i64>, Option<&str>) {
         (self.id, self.rank, &self.status, self.end_time, self.end_reason.as_deref())
@@ -122,6 +131,16 @@ pub fn in_redis(answer: &str) -> Result<BTreeSet<SessionId>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_death_of_an_earlier_gateway_can_end_a_session() {
+        let ended = |epoch, reason: &str| {
+            let id = "018f0000-0000-7000-8000-000000000001".to_owned();
+            Row::new((id, epoch, 7, "closed".to_owned(), Some(12), Some(reason.to_owned()), 1, 1)).unwrap()
+        };
+        assert!(!ended(1, "node_lost").is_ended_by_mistake(2) && !ended(2, "terminated").is_ended_by_mistake(2));
+        assert!(ended(2, "node_lost").is_ended_by_mistake(2) && ended(1, "peer_lost").is_ended_by_mistake(2));
+    }
 
     #[test]
     fn an_answer_tells_the_same_only_if_all_of_it_is() {
