@@ -48,7 +48,8 @@ impl Feed {
             return Some("came after a later one");
         }
         if event.sequence > last + 1 {
-            self.owed.clear();
+            // What came before the gap may come again: a restarted registry does not know how far it had come.
+            (self.owed, self.told) = Default::default();
         }
         if !own {
             return None;

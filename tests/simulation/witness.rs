@@ -1,5 +1,5 @@
 //! Observes every write to every store and checks the promises that a single write can break: I1–I6, I8, I9, I14.
-//! Reports //! conclusions to the truth. Changes nothing.
+//! Reports conclusions to the truth. Changes nothing.
 
 use std::{
     cmp::Reverse,
