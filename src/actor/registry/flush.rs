@@ -225,10 +225,11 @@ impl RegistryActor {
         self.answer(&record, rank, ctx);
     }
 
-    /// Sends each transition to the subscribers. Those that were left out take places in the sequence: that they are
-    /// missing there shows it.
+    /// Sends each transition to the subscribers, once, also if its session announced it again because the registry
+    /// failed. Those that were left out take places in the sequence: that they are missing there shows it.
     fn publish(&mut self, Write { record, transitions }: &Write, gaps: &Gaps) {
-        for transition in transitions {
+        let told = self.index.get(&record.id).map_or(0, |entry| entry.changed);
+        for transition in transitions.iter().filter(|transition| transition.rank > told) {
             self.sequence += 1 + gaps.get(&(transition.id, transition.rank)).unwrap_or(&0);
             let (session, detail) = (record.as_of(transition), transition.detail.clone());
             let event = SessionEvent { sequence: self.sequence, session, detail };
