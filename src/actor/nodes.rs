@@ -118,7 +118,7 @@ impl Snapshot {
 
     fn judge(&self, now: Instant, state: &NeighbourState) -> Standing {
         let fresh = self.taken.is_some_and(|taken| now.saturating_duration_since(taken) < MAX_SNAPSHOT_AGE);
-        let silent = fresh && state.lost_from.is_some_and(|from| now >= from);
+        let silent = fresh && state.silent_from.is_some_and(|from| now >= from);
         if silent && state.standing == Standing::Serving { Standing::Lost } else { state.standing }
     }
 }
@@ -348,6 +348,18 @@ mod tests {
             let settled = [(1, 6), (2, 7), (3, 7), (4, 7)];
             assert_eq!(looked_at(turn, &settled), [1, 2 + turn as u64 % 3].map(node));
         }
+    }
+
+    #[test]
+    fn behind_a_view_that_hangs_nobody_becomes_lost_after_a_snapshot() {
+        let (begun, node) = (clock::instant(), NodeId("node-b".into()));
+        let at = |millis| begun + Duration::from_millis(millis);
+        let mut neighbours = Neighbours::new(NodeId("node-a".into()), Duration::from_secs(1));
+        for tick in 0..=4_u64 {
+            neighbours.hear_beats(at(125 * tick), Some(vec![(node.clone(), tick.min(1).to_string())]));
+        }
+        let seen = Snapshot { states: neighbours.states(at(740)), taken: Some(at(740)), ..Snapshot::default() };
+        assert_eq!(seen.standing(at(1_150), &node), Some(Standing::Serving));
     }
 
     #[test]

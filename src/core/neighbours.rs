@@ -18,6 +18,10 @@ const RENEWALS: u32 = 3;
 /// The age at which a beat counts as missed: two of the 250 ms in which each node renews it.
 const MISSED_BEAT_AGE: Duration = Duration::from_millis(500);
 
+/// The time for which a reading of the beats tells who is silent: two of the 125 ms at which they are read. One that is
+/// under way for longer may bring beats that were never late.
+const BEAT_READING_AGE: Duration = Duration::from_millis(250);
+
 /// The state of another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -77,6 +81,8 @@ pub struct NeighbourState {
     pub standing: Standing,
     /// The time at which it counts as lost unless its beat or lease is renewed; `None` while silence proves nothing.
     pub lost_from: Option<Instant>,
+    /// The time from which it is lost by what was read until now, though nothing more is read.
+    pub silent_from: Option<Instant>,
     /// The time its beat or lease was last seen to change.
     pub moved: Instant,
     /// The node as in the records, if it is there.
@@ -97,23 +103,27 @@ pub struct Neighbours {
     /// The time each was last read successfully.
     beats_read: Option<Instant>,
     leases_read: Option<Instant>,
+    /// The time since which the beats are read without a gap: silence before it proves nothing.
+    beats_since: Option<Instant>,
 }
 
 impl Neighbours {
     /// Returns an empty set. A node whose beat stands still for `suspect_after` is lost.
     pub fn new(own: NodeId, suspect_after: Duration) -> Self {
-        let known = BTreeMap::new();
-        Self { own, suspect_after, known, sees_beats: false, sees_leases: false, beats_read: None, leases_read: None }
+        let (known, sees_beats, sees_leases) = (BTreeMap::new(), false, false);
+        let (beats_read, leases_read, beats_since) = (None, None, None);
+        Self { own, suspect_after, known, sees_beats, sees_leases, beats_read, leases_read, beats_since }
     }
 
     /// Notes a reading of the beats in the live view; `None`: it failed.
     pub fn hear_beats(&mut self, now: Instant, beats: Option<Vec<(NodeId, String)>>) {
         self.judge(now);
         self.sees_beats = beats.is_some();
+        // A single failed reading is no gap.
         if self.sees_beats
-            && self.beats_read.replace(now).is_some_and(|last| now.saturating_duration_since(last) > MISSED_BEAT_AGE)
+            && self.beats_read.replace(now).is_none_or(|last| now.saturating_duration_since(last) > MISSED_BEAT_AGE)
         {
-            self.restart_beats(now);
+            self.beats_since = Some(now);
         }
         let own = self.own.clone();
         for (id, beat) in beats.into_iter().flatten().filter(|(id, _)| *id != own) {
@@ -143,7 +153,7 @@ impl Neighbours {
         if let Some(nodes) = &nodes {
             self.forget_removed(nodes);
         }
-        let (own, sees_beats) = (self.own.clone(), self.sees_beats);
+        let (own, watched) = (self.own.clone(), self.beats_watched());
         for node in nodes.into_iter().flatten().filter(|node| node.id != own) {
             let neighbour = self.neighbour(now, node.id.clone());
             neighbour.recorded = true;
@@ -160,14 +170,14 @@ impl Neighbours {
             if !moved {
                 continue;
             }
-            match &neighbour.beat {
+            match neighbour.beat.as_ref().zip(watched) {
                 // The lease was renewed since its last reading, and that reading already came after the last beat.
-                Some(beat) if sees_beats => {
-                    if before.saturating_duration_since(beat.moved()) >= MISSED_BEAT_AGE {
+                Some((beat, since)) => {
+                    if before.saturating_duration_since(beat.moved().max(since)) >= MISSED_BEAT_AGE {
                         (neighbour.lost, neighbour.moved_alone) = (false, Some(now));
                     }
                 }
-                Some(_) | None => neighbour.lost = false,
+                None => neighbour.lost = false,
             }
         }
     }
@@ -184,7 +194,7 @@ impl Neighbours {
 
     /// Restarts every window: this node did not run for a while, so changes it did not see prove nothing.
     pub fn stalled(&mut self, now: Instant) {
-        self.restart_beats(now);
+        self.beats_since = Some(now);
         self.restart_leases(now);
     }
 
@@ -194,13 +204,8 @@ impl Neighbours {
         self.known.entry(id).or_insert(unknown)
     }
 
-    /// Restarts the windows of the beats after they were not read for too long; a single failed reading is no such gap.
-    /// A lost node stays lost until it gives a sign of life.
-    fn restart_beats(&mut self, now: Instant) {
-        self.known.values_mut().filter_map(|neighbour| neighbour.beat.as_mut()).for_each(|beat| beat.restart(now));
-    }
-
-    /// Restarts the windows of the leases in the same way.
+    /// Restarts the windows of the leases after they were not read for too long. A lost node stays lost until it gives
+    /// a sign of life.
     fn restart_leases(&mut self, now: Instant) {
         for neighbour in self.known.values_mut() {
             if let Some(lease) = &mut neighbour.lease {
@@ -213,23 +218,43 @@ impl Neighbours {
     /// Marks the nodes that have become lost.
     fn judge(&mut self, now: Instant) {
         let lost: Vec<bool> =
-            self.known.values().map(|neighbour| self.lost_from(neighbour).is_some_and(|from| now >= from)).collect();
+            self.known.values().map(|neighbour| self.silent_from(neighbour).is_some_and(|from| now >= from)).collect();
         for (neighbour, lost) in self.known.values_mut().zip(lost) {
             neighbour.lost |= lost;
         }
     }
 
-    /// Returns when a node is lost if it gives no sign of life.
-    fn lost_from(&self, neighbour: &Neighbour) -> Option<Instant> {
-        let by_lease = |moved: Instant| moved + RENEWAL * RENEWALS;
-        match (&neighbour.beat, &neighbour.lease) {
-            (Some(beat), _) if self.sees_beats => {
-                let by_beat = beat.moved() + self.suspect_after;
-                Some(neighbour.moved_alone.map_or(by_beat, |moved| by_beat.max(by_lease(moved))))
-            }
-            (_, Some(lease)) if self.sees_leases => Some(by_lease(lease.moved())),
-            (Some(_) | None, Some(_) | None) => None,
-        }
+    /// The time since which the beats are watched; `None` unless they were read again after that, without a gap: where
+    /// the live view is slow or away, the leases decide.
+    fn beats_watched(&self) -> Option<Instant> {
+        self.beats_since.filter(|since| self.sees_beats && self.beats_read > Some(*since))
+    }
+
+    /// Returns when a node is lost unless it beats.
+    fn by_beat(&self, neighbour: &Neighbour) -> Option<Instant> {
+        let (beat, since) = neighbour.beat.as_ref().zip(self.beats_watched())?;
+        let by_beat = beat.moved().max(since) + self.suspect_after;
+        Some(neighbour.moved_alone.map_or(by_beat, |moved| by_beat.max(moved + RENEWAL * RENEWALS)))
+    }
+
+    /// Returns when a node is lost unless it renews its lease. Its last beat was a sign of life as well.
+    fn by_lease(&self, neighbour: &Neighbour) -> Option<Instant> {
+        let lease = neighbour.lease.as_ref().filter(|_| self.sees_leases)?;
+        let beaten = neighbour.beat.as_ref().map_or(lease.moved(), Watched::moved);
+        Some(lease.moved().max(beaten) + RENEWAL * RENEWALS)
+    }
+
+    /// Whether the last reading of the beats tells who is silent at this time.
+    fn beats_tell(&self, at: Instant) -> bool {
+        self.beats_read.is_some_and(|read| at <= read + BEAT_READING_AGE)
+    }
+
+    /// Returns from when a node is lost though nothing more is read. A reading proves only a silence that is long enough
+    /// soon after it: behind a store that hangs everybody is silent.
+    fn silent_from(&self, neighbour: &Neighbour) -> Option<Instant> {
+        let leases_tell = |at: &Instant| self.leases_read.is_some_and(|read| *at <= read + RENEWAL);
+        let by_beat = self.by_beat(neighbour).filter(|at| self.beats_tell(*at));
+        by_beat.or_else(|| self.by_lease(neighbour).filter(leases_tell))
     }
 
     /// Returns the state of every other node.
@@ -238,8 +263,10 @@ impl Neighbours {
     }
 
     fn state(&self, now: Instant, neighbour: &Neighbour) -> NeighbourState {
-        let lost_from = self.lost_from(neighbour);
-        let lost = neighbour.lost || lost_from.is_some_and(|from| now >= from);
+        let silent_from = self.silent_from(neighbour);
+        let lost = neighbour.lost || silent_from.is_some_and(|from| now >= from);
+        let by_beat = self.by_beat(neighbour).filter(|_| self.beats_tell(now));
+        let lost_from = by_beat.or_else(|| self.by_lease(neighbour));
         let node = neighbour.lease.as_ref().map(|lease| lease.seen().clone());
         let standing = match node.as_ref().map(|node| node.holder) {
             Some(Holder::Left) => Standing::Left,
@@ -254,7 +281,7 @@ impl Neighbours {
         };
         let moved = [neighbour.beat.as_ref().map(Watched::moved), neighbour.lease.as_ref().map(Watched::moved)];
         let moved = moved.into_iter().flatten().max().unwrap_or(now);
-        NeighbourState { standing, lost_from, moved, node, left: neighbour.left }
+        NeighbourState { standing, lost_from, silent_from, moved, node, left: neighbour.left }
     }
 
     /// Returns the nodes that may be fenced now: their leases stood still for longer than they may serve, and so did
