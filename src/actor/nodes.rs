@@ -73,9 +73,13 @@ impl Snapshot {
 
     /// Whether a session of `node` that was born in `epoch` is certainly over: its node was fenced since, or has left.
     pub fn is_over(&self, node: &NodeId, epoch: Epoch) -> bool {
-        let fenced = self.fenced.iter().any(|(id, before)| id == node && epoch < *before);
         let left = self.states.get(node).filter(|state| state.standing == Standing::Left);
-        fenced || left.and_then(|state| state.node.as_ref()).is_some_and(|node| epoch <= node.lease.epoch)
+        self.is_fenced(node, epoch)
+            || left.and_then(|state| state.node.as_ref()).is_some_and(|node| epoch <= node.lease.epoch)
+    }
+
+    fn is_fenced(&self, node: &NodeId, epoch: Epoch) -> bool {
+        self.fenced.iter().any(|(id, before)| id == node && epoch < *before)
     }
 
     /// Returns the nodes that were seen for `span` as having left.
@@ -99,9 +103,10 @@ impl Snapshot {
         watched.into_iter().chain(one).collect()
     }
 
-    /// Labels an open session of a lost node as lost.
+    /// Labels an open session of a lost node as lost, and of a fenced one until a sweep has closed it.
     pub fn label(&self, now: Instant, record: &mut Record) {
-        if !record.is_closed() && self.standing(now, &record.node) == Some(Standing::Lost) {
+        let is_lost = self.standing(now, &record.node) == Some(Standing::Lost);
+        if !record.is_closed() && (is_lost || self.is_fenced(&record.node, record.epoch)) {
             record.status = Status::Lost;
         }
     }

@@ -43,6 +43,8 @@ pub mod house;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
+mod nodes;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod overlay;

@@ -233,7 +233,7 @@ pub struct Counted {
     pub closes: Closes,
     /// Holds writes back for as long as a test has it.
     pub writes: tokio::sync::Mutex<()>,
-    /// Whether full reads fail.
+    /// Whether full reads and comparisons fail.
     pub unreadable: AtomicBool,
     /// Whether it accepts commands; they reach no node.
     pub swallows: AtomicBool,
@@ -284,6 +284,9 @@ impl LiveStore for Counted {
         .boxed()
     }
     fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {
+        if self.unreadable.load(Ordering::Relaxed) {
+            return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
+        }
         self.view.ranks_of(node)
     }
     fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
