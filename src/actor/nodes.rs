@@ -140,8 +140,9 @@ pub struct NodesActor {
     seen: watch::Sender<Arc<Snapshot>>,
     looking: bool,
     reading: bool,
-    /// Nodes fenced in the records whose fence the live view still lacks.
-    untold: BTreeMap<NodeId, Epoch>,
+    telling: bool,
+    /// The newest fence of each node that the live view was told of.
+    told: BTreeMap<NodeId, Epoch>,
 }
 
 impl NodesActor {
@@ -157,7 +158,7 @@ impl NodesActor {
         let neighbours = Neighbours::new(settings.node.clone(), settings.suspect_after);
         let detector = StallDetector::current(observations);
         let stalled = detector.stalled();
-        let (looking, reading) = (false, false);
+        let (looking, reading, telling) = (false, false, false);
         Self {
             settings,
             stores,
@@ -169,7 +170,8 @@ impl NodesActor {
             seen,
             looking,
             reading,
-            untold: BTreeMap::new(),
+            telling,
+            told: BTreeMap::new(),
         }
     }
 
@@ -241,12 +243,10 @@ impl NodesActor {
 
     fn fence(&self, node: Node, ctx: &mut Context<Self>) {
         let records = self.records.clone();
-        let (id, next) = (node.id.clone(), Epoch(node.lease.epoch.0 + 1));
+        let id = node.id.clone();
         let fencing = async move { records.fence(node.id, node.lease).await };
-        ctx.spawn(fencing.into_actor(self).map(move |outcome, actor, ctx| match outcome {
+        ctx.spawn(fencing.into_actor(self).map(move |outcome, _, _| match outcome {
             Ok(true) => {
-                actor.untold.insert(id.clone(), next);
-                actor.tell_view(ctx);
                 tracing::error!(node = %id, "the node was silent for longer than it may serve: it is fenced, its sessions are closed");
             }
             Ok(false) => tracing::info!(node = %id, "the node renewed its lease before it could be fenced"),
@@ -254,16 +254,28 @@ impl NodesActor {
         }));
     }
 
-    /// Fences in the live view the nodes that are fenced in the records.
-    fn tell_view(&self, ctx: &mut Context<Self>) {
-        for (node, epoch) in self.untold.clone() {
-            let (live, id) = (self.stores.live.clone(), node.clone());
-            let telling = async move { live.fence(id, epoch).await };
-            ctx.spawn(telling.into_actor(self).map(move |outcome, actor, _| match outcome {
-                Ok(()) => drop(actor.untold.remove(&node)),
-                Err(error) => tracing::debug!(%node, %error, "the live view could not be told of a fence yet"),
-            }));
+    /// Fences in the live view the nodes that are fenced in the records, whoever did it: each fence once.
+    fn tell_view(&mut self, ctx: &mut Context<Self>) {
+        let mut untold = self.neighbours.fenced();
+        untold.retain(|(node, epoch)| self.told.get(node) != Some(epoch));
+        if untold.is_empty() || std::mem::replace(&mut self.telling, true) {
+            return;
         }
+        let live = self.stores.live.clone();
+        let telling = async move {
+            let mut told = Vec::new();
+            for (node, epoch) in untold {
+                match live.fence(node.clone(), epoch).await {
+                    Ok(()) => told.push((node, epoch)),
+                    Err(error) => tracing::debug!(%node, %error, "the live view could not be told of a fence yet"),
+                }
+            }
+            told
+        };
+        ctx.spawn(telling.into_actor(self).map(|told, actor, _| {
+            actor.telling = false;
+            actor.told.extend(told);
+        }));
     }
 
     fn publish(&self) {
@@ -330,7 +342,7 @@ impl Actor for NodesActor {
 
 impl Supervised for NodesActor {
     fn restarting(&mut self, _: &mut Self::Context) {
-        (self.looking, self.reading) = (false, false);
+        (self.looking, self.reading, self.telling) = (false, false, false);
         self.neighbours.stalled(clock::instant());
     }
 }

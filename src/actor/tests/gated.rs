@@ -2,7 +2,7 @@
 //! that counts its calls.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -233,8 +233,10 @@ pub struct Counted {
     pub closes: Closes,
     /// Holds writes back for as long as a test has it.
     pub writes: tokio::sync::Mutex<()>,
-    /// Whether full reads and comparisons fail.
+    /// Whether full reads, comparisons and fences fail.
     pub unreadable: AtomicBool,
+    /// How often it was told of each fence.
+    pub fences: Mutex<BTreeMap<(NodeId, Epoch), usize>>,
     /// Whether it accepts commands; they reach no node.
     pub swallows: AtomicBool,
     /// Holds full reads back for as long as a test has it.
@@ -288,6 +290,13 @@ impl LiveStore for Counted {
             return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
         }
         self.view.ranks_of(node)
+    }
+    fn fence(&self, node: NodeId, epoch: Epoch) -> BoxFuture<'_, Result<(), StoreError>> {
+        if self.unreadable.load(Ordering::Relaxed) {
+            return async { Err(StoreError::Unavailable("told to fence nobody".into())) }.boxed();
+        }
+        *self.fences.lock().unwrap().entry((node, epoch)).or_default() += 1;
+        async { Ok(()) }.boxed()
     }
     fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.looked.fetch_add(1, Ordering::Relaxed);

@@ -25,6 +25,23 @@ async fn fence(house: &House, node: &NodeId) -> Epoch {
 }
 
 #[actix_rt::test]
+async fn the_live_view_is_told_once_of_every_fence_whoever_did_it() {
+    let house = House::with_records().await;
+    let (node, _) = begin(&house, "elsewhere").await;
+    house.live.unreadable.store(true, Ordering::Relaxed);
+    let first = (node.clone(), fence(&house, &node).await);
+    eventually(async || house.gateway.nodes().await.iter().any(|one| one.id == node && one.standing == "fenced")).await;
+    house.live.unreadable.store(false, Ordering::Relaxed);
+    let told = || house.live.fences.lock().unwrap().clone();
+    eventually(async || told().contains_key(&first)).await;
+    // Any repetition comes with the readings that show the next fence.
+    let (other, _) = begin(&house, "farther").await;
+    let second = (other.clone(), fence(&house, &other).await);
+    eventually(async || told().contains_key(&second)).await;
+    assert_eq!(told(), [(first, 1), (second, 1)].into());
+}
+
+#[actix_rt::test]
 async fn what_a_fenced_node_left_open_is_lost_until_it_can_be_closed() {
     let house = House::with_records().await;
     let (node, epoch) = begin(&house, "elsewhere").await;
