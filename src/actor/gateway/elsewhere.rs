@@ -27,10 +27,10 @@ const MAX_AGE: Duration = Duration::from_millis(100);
 const MAX_AGE_MEANWHILE: Duration = Duration::from_millis(600);
 
 /// Time for which a page or a session waits for the live view, whatever it asks of it: a view that is slower is as good
-/// as away.
+/// as away. A session that the view shows waits no longer for the records either.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Returns the time until which questions to the live view that begin now may take.
+/// Returns the time until which questions that begin now may take.
 pub(super) fn patience() -> Instant {
     clock::instant() + PATIENCE
 }

@@ -109,11 +109,6 @@ impl Gateway {
             tracing::debug!(%node, %error, "the live view carries no command; the records do");
             self.ask_through_records(&node, command.clone()).await.map_err(unreadable)?;
         }
-        let closed = async {
-            while !self.is_closed_there(&node, id).await {
-                tokio::time::sleep(CONFIRM_EVERY).await;
-            }
-        };
         // Beside the confirmation, which may come while the records do not answer. Whoever gets both ends it once.
         let asking_again = async {
             tokio::time::sleep(RECORDS_AFTER).await;
@@ -125,7 +120,7 @@ impl Gateway {
             std::future::pending::<()>().await;
         };
         let confirmed = async {
-            tokio::select! { () = closed => {} () = asking_again => {} }
+            tokio::select! { biased; () = self.closed_there(&node, id) => {} () = asking_again => {} }
         };
         match tokio::time::timeout(CONFIRM_WITHIN, confirmed).await {
             Ok(()) => Ok(Ended::There),
@@ -140,20 +135,19 @@ impl Gateway {
         }
     }
 
-    /// Whether the records have the close, or the live view has it: its node may not reach the records. Its absence
-    /// from both proves nothing.
-    async fn is_closed_there(&self, node: &NodeId, id: SessionId) -> bool {
-        if self.are_records_away()
-            && let Ok(is_closed) = self.stores.live.is_closed(node.clone(), id).await
-        {
-            return is_closed;
-        }
-        let recorded = match &self.stores.records {
-            Some(records) => records.get(id).await,
-            None => Ok(None),
+    /// Waits until the records have the close, or the live view has it: its node may not reach the records. Neither is
+    /// waited for to ask the other, since it may hang. Its absence from both proves nothing.
+    async fn closed_there(&self, node: &NodeId, id: SessionId) {
+        let recorded = async || match &self.stores.records {
+            Some(records) => records.get(id).await.ok().flatten().is_some_and(|record| record.is_closed()),
+            None => false,
         };
-        recorded.ok().flatten().is_some_and(|record| record.is_closed())
-            || self.is_up(LIVE) && self.stores.live.is_closed(node.clone(), id).await.unwrap_or(false)
+        let shown = async || self.stores.live.is_closed(node.clone(), id).await.unwrap_or(false);
+        tokio::select! {
+            biased;
+            () = until(recorded) => {}
+            () = until(shown) => {}
+        }
     }
 
     /// Returns how many entries of the live view were ignored because no node of these records wrote them.
@@ -210,5 +204,12 @@ impl Gateway {
         let message = ReconcilerMessage::Sweep { dry_run, reply };
         self.reconciler.tell(message).map_err(|_| GatewayError::Overloaded)?;
         swept.await.map_err(|_| GatewayError::Failed)?.map_err(unreadable)
+    }
+}
+
+/// Waits until a store says so.
+async fn until(said: impl AsyncFn() -> bool) {
+    while !said().await {
+        tokio::time::sleep(CONFIRM_EVERY).await;
     }
 }

@@ -46,7 +46,7 @@ impl Beside {
 pub(super) struct Known {
     /// The session, as the records and the live view know it together.
     pub session: Record,
-    /// Whether the records were not asked or did not answer.
+    /// Whether the records were not asked or did not answer in time.
     pub unread: bool,
 }
 
@@ -169,21 +169,27 @@ impl Gateway {
     /// Returns a session that is not open on this node, unless neither the records nor the live view know it.
     pub(super) async fn known(&self, id: SessionId) -> Result<Option<Known>, GatewayError> {
         let told = |shown: Record| Record::overlaid(None, Some(shown)).map(|session| Known { session, unread: true });
+        let apart = self.stores.records.is_some() && self.is_up(LIVE);
         let unsure = self.are_records_away() && !self.is_over_here(id).await;
         if unsure && let Some(shown) = self.shown(id).await {
             return Ok(told(shown));
         }
-        let recorded = match self.stores.get(id, self.records_behind()).await {
+        let recorded = tokio::select! {
+            biased;
+            recorded = self.stores.get(id, self.records_behind()) => recorded,
+            Some(shown) = self.shown_meanwhile(id), if apart && !unsure => return Ok(told(shown)),
+        };
+        let recorded = match recorded {
             Ok(recorded) => recorded,
             // The live view was asked already.
             Err(error) if unsure => return Err(unreadable(error)),
             Err(error) => return self.shown(id).await.map(told).ok_or_else(|| unreadable(error)),
         };
         let shown = match &recorded {
-            _ if unsure || self.stores.records.is_none() || !self.is_up(LIVE) => None,
+            _ if unsure || !apart => None,
             Some(record) if record.is_closed() || record.node == *self.node() => None,
             Some(record) => patiently(patience(), self.stores.live.one_of(record.node.clone(), id)).await.flatten(),
-            None => self.shown(id).await.filter(|shown| shown.is_closed() || !self.is_over_there(shown)),
+            None => self.believed(id).await,
         };
         Ok(Record::overlaid(recorded, shown).map(|session| Known { session, unread: false }))
     }
@@ -197,6 +203,18 @@ impl Gateway {
     /// Whether this node's journal has its close, which is final.
     async fn is_over_here(&self, id: SessionId) -> bool {
         self.stores.journal.get(id).await.ok().flatten().is_some_and(|own| own.is_closed())
+    }
+
+    /// Returns the same as [`believed`](Self::believed), once the records have had their time: they may hang for long
+    /// before they are known to be away.
+    async fn shown_meanwhile(&self, id: SessionId) -> Option<Record> {
+        tokio::time::sleep_until(patience().into()).await;
+        self.believed(id).await
+    }
+
+    /// Returns a session of another node as the live view [shows](Self::shown) it, unless only a dead node showed it.
+    async fn believed(&self, id: SessionId) -> Option<Record> {
+        self.shown(id).await.filter(|shown| shown.is_closed() || !self.is_over_there(shown))
     }
 
     /// Returns a session of another node as the live view shows it, or remembers its end. The view is asked per known

@@ -59,6 +59,8 @@ pub struct Gated {
     pub unreadable: AtomicBool,
     /// The permits of listings; without one, a listing hangs.
     pub listings: Semaphore,
+    /// The permits of other reads of sessions, a sweep's among them; without one, a read hangs.
+    pub reads: Semaphore,
     /// Number of reads that failed because of `unreadable`.
     pub unanswered: AtomicUsize,
     /// Whether renewals are denied access.
@@ -77,6 +79,7 @@ impl Gated {
             closes: Closes::default(),
             unreadable: AtomicBool::new(false),
             listings: Semaphore::new(1),
+            reads: Semaphore::new(1),
             unanswered: AtomicUsize::new(0),
             denies: AtomicBool::new(false),
             renewals: Semaphore::new(1),
@@ -143,7 +146,11 @@ impl RecordStore for Gated {
         after: Option<Position>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.store.open_of(node, epoch, after, limit)
+        async move {
+            let _permit = self.reads.acquire().await.map_err(|_| StoreError::Unavailable("closed".into()))?;
+            self.store.open_of(node, epoch, after, limit).await
+        }
+        .boxed()
     }
     fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.store.find_many(ids)
@@ -153,7 +160,11 @@ impl RecordStore for Gated {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
         }
-        self.store.get(id)
+        async move {
+            let _permit = self.reads.acquire().await.map_err(|_| StoreError::Unavailable("closed".into()))?;
+            self.store.get(id).await
+        }
+        .boxed()
     }
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
         self.store.history(id)

@@ -9,7 +9,7 @@ use std::{
 use futures_util::future::join_all;
 
 use super::{
-    house::{House, eventually},
+    house::{House, eventually, hurried},
     type_in,
 };
 use crate::{
@@ -337,4 +337,25 @@ async fn an_end_that_the_live_view_does_not_bring_to_its_node_goes_through_the_r
     let (ended, ()) = tokio::join!(end, node_there);
     assert!(matches!(ended, Ok(Ended::There)), "{ended:?}");
     assert_eq!(remote.store.take_commands(node).await.unwrap(), []);
+}
+
+/// I15: they are not known to be away yet.
+#[actix_rt::test]
+async fn a_session_of_another_node_is_known_and_ended_though_the_records_hang() {
+    let house = House::with_records().await;
+    let open = there(1, 2, Status::Active);
+    let (id, node, remote) = (open.id, open.node.clone(), house.remote.clone().unwrap());
+    remote.store.begin_epoch(node.clone(), Incarnation::new([2; 16]), Epoch(0), UtcMicros(1)).await.unwrap();
+    eventually(async || house.gateway.nodes().await.iter().any(|one| one.id == node)).await;
+    show(&house, [open]).await;
+    let _hanging = remote.reads.acquire().await.unwrap();
+    assert!(!hurried(house.find(id)).await.is_closed());
+    let node_there = async {
+        eventually(async || !remote.store.take_commands(node.clone()).await.unwrap().is_empty()).await;
+        show(&house, [there(1, 3, Status::Closed)]).await;
+    };
+    let end = hurried(house.gateway.end(id, EndReason::Terminated, "ended by a test".into()));
+    let (ended, ()) = tokio::join!(end, node_there);
+    assert!(matches!(ended, Ok(Ended::There)), "{ended:?}");
+    assert!(hurried(house.find(id)).await.is_closed());
 }

@@ -59,6 +59,25 @@ fn without_the_records_redis_carries_the_wish() {
 }
 
 #[test]
+fn records_that_hang_hold_no_wish_up() {
+    let site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (page, id) = two.page("playground");
+    within(Duration::from_secs(2), "seen", || one.says(&id, "active").is_some());
+    let why = || one.shows(&format!("/api/v1/sessions/{id}/why"));
+    within(Duration::from_secs(5), "its lease is seen", || why()["owner_state"]["renewed_at"].is_string());
+    // It takes them 5 s to be known to be away.
+    site.mariadb.freeze().unwrap();
+    let begun = Instant::now();
+    let answer = one.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+    let took = begun.elapsed();
+    site.mariadb.thaw().unwrap();
+    assert_eq!((answer.status, &answer.json()["end_reason"]), (202, &json!("terminated")), "{}", answer.text());
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(page.closed()["reason"], "terminated");
+}
+
+#[test]
 fn a_node_that_is_cut_off_from_redis_alone_is_reached_through_the_records() {
     let site = site!();
     // Its Redis is another one: what is sent through the shared one is never read.
