@@ -37,6 +37,8 @@ mod evidence;
 #[cfg(test)]
 mod failing;
 #[cfg(test)]
+mod fences;
+#[cfg(test)]
 mod gated;
 #[cfg(test)]
 pub mod house;
