@@ -38,6 +38,10 @@ const CLUSTERS: [usize; 10] = [1, 2, 3, 1, 2, 3, 2, 3, 4, 5];
 /// How long a gateway may serve without a renewal, in a play of fences: `node.on_isolation: terminate`.
 const FENCED_AFTER: Duration = Duration::from_secs(30);
 
+/// Timeouts of the records, as of a MySQL server that hangs.
+const READS_WITHIN: Duration = Duration::from_secs(15);
+const WRITES_WITHIN: Duration = Duration::from_secs(5);
+
 /// Milliseconds between two faults, where sessions last minutes, and where they last hours.
 const OFTEN: (u64, u64) = (500, 90_000);
 const NOW_AND_THEN: (u64, u64) = (10_000, 2_400_000);
@@ -150,7 +154,7 @@ impl Stage {
             HostDeps {
                 ways: Ways {
                     journal: way(500, 8_000, disk),
-                    records: way(1_000, 20_000, odds),
+                    records: way(1_000, 20_000, odds).patient(READS_WITHIN, WRITES_WITHIN),
                     live: way(300, 4_000, view),
                 },
                 journal: Rows::new("journal", table, Some(self.witness.clone())),

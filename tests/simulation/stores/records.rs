@@ -58,23 +58,37 @@ impl Remote {
         Self { hasty: true, ..self }
     }
 
+    /// Sends a read.
     fn ask<T: Send + 'static>(
         &self,
         question: impl Fn(&mut Table) -> Result<T, StoreError> + Send + Clone + 'static,
-    ) -> BoxFuture<'_, Result<T, StoreError>> {
-        let rows = self.rows.clone();
-        async move { self.way.carry(move || question(&mut rows.table())).await }.boxed()
-    }
-}
-
-impl Remote {
-    /// Sends a request that must not be done twice.
-    fn ask_once<T: Send + 'static>(
-        &self,
-        question: impl Fn(&mut Table) -> Result<T, StoreError> + Send + Clone + 'static,
     ) -> BoxFuture<'static, Result<T, StoreError>> {
-        let (rows, way) = (self.rows.clone(), self.way.once());
-        async move { way.carry(move || question(&mut rows.table())).await }.boxed()
+        self.send(self.way.clone(), question)
+    }
+
+    /// Sends a write.
+    fn tell<T: Send + 'static>(
+        &self,
+        deed: impl Fn(&mut Table) -> Result<T, StoreError> + Send + Clone + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        self.send(self.way.writing(), deed)
+    }
+
+    /// Sends a write that must not be done twice.
+    fn tell_once<T: Send + 'static>(
+        &self,
+        deed: impl Fn(&mut Table) -> Result<T, StoreError> + Send + Clone + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        self.send(self.way.once(), deed)
+    }
+
+    fn send<T: Send + 'static>(
+        &self,
+        way: Way,
+        request: impl Fn(&mut Table) -> Result<T, StoreError> + Send + Clone + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let rows = self.rows.clone();
+        async move { way.carry(move || request(&mut rows.table())).await }.boxed()
     }
 }
 
@@ -95,7 +109,8 @@ impl RecordStore for Remote {
             tokio::task::spawn_local(async move { way.carry(deed).await });
             return async { Ok(()) }.boxed();
         }
-        async move { self.way.carry(deed).await }.boxed()
+        let way = self.way.writing();
+        async move { way.carry(deed).await }.boxed()
     }
 
     fn begin_epoch(
@@ -105,7 +120,7 @@ impl RecordStore for Remote {
         after: Epoch,
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
-        self.ask_once(move |table| Ok(table.begin_epoch(node.clone(), incarnation.clone(), after, now)))
+        self.tell_once(move |table| Ok(table.begin_epoch(node.clone(), incarnation.clone(), after, now)))
     }
 
     fn renew_lease(
@@ -139,7 +154,7 @@ impl RecordStore for Remote {
     }
 
     fn delete_closed(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.ask_once(move |table| {
+        self.tell_once(move |table| {
             table.delete_closed(&ids);
             Ok(())
         })
@@ -200,21 +215,21 @@ impl SharedRecords for Remote {
     }
 
     fn release_lease(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.ask(move |table| {
+        self.tell(move |table| {
             table.release_lease(&node, &incarnation);
             Ok(())
         })
     }
 
     fn send_command(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.ask(move |table| {
+        self.tell(move |table| {
             table.send_command(node.clone(), command.clone(), now);
             Ok(())
         })
     }
 
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
-        self.ask_once(move |table| Ok(table.take_commands(&node)))
+        self.tell_once(move |table| Ok(table.take_commands(&node)))
     }
 
     fn remove_gone(&self, gone: Leftovers) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -222,7 +237,7 @@ impl SharedRecords for Remote {
     }
 
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
-        self.ask(move |table| Ok(SecretBox::new(Box::new(table.view_key(proposed)))))
+        self.tell(move |table| Ok(SecretBox::new(Box::new(table.view_key(proposed)))))
     }
 }
 
@@ -241,7 +256,7 @@ impl Journal for Remote {
     }
 
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.ask(move |table| {
+        self.tell(move |table| {
             table.outbox_remove(&settled);
             Ok(())
         })

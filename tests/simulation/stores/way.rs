@@ -10,7 +10,8 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::dice::Dice;
 
-/// Timeout of a caller whose answer does not come.
+/// Timeout of a caller whose answer does not come, unless the way has others; and the time in which a connection that
+/// broke is noticed once the way is open again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Maximum delay of a late request, in milliseconds.
@@ -63,6 +64,10 @@ pub struct Way {
     errands: Option<mpsc::UnboundedSender<Errand>>,
     /// Called by the caller of every request.
     passes: fn(),
+    /// Timeout of a caller whose answer does not come.
+    patience: Duration,
+    /// The same, of a write.
+    writes: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -83,12 +88,18 @@ impl Way {
     /// Returns a way with a latency from `least` to `most`; late requests become errands.
     pub fn new(dice: Dice, latency: (Duration, Duration), odds: Odds, errands: mpsc::UnboundedSender<Errand>) -> Self {
         let road = Road { latency, odds, usual: odds, ..Road::default() };
-        Self { dice, road: Arc::new(Mutex::new(road)), errands: Some(errands), passes: || {} }
+        let (road, errands) = (Arc::new(Mutex::new(road)), Some(errands));
+        Self { dice, road, errands, passes: || {}, patience: PATIENCE, writes: PATIENCE }
     }
 
     /// Sets a function that the caller of every request calls.
     pub fn heard_by(self, passes: fn()) -> Self {
         Self { passes, ..self }
+    }
+
+    /// Sets the timeouts of a read and of a write whose answer does not come.
+    pub fn patient(self, reads: Duration, writes: Duration) -> Self {
+        Self { patience: reads, writes, ..self }
     }
 
     fn road(&self) -> MutexGuard<'_, Road> {
@@ -118,9 +129,14 @@ impl Way {
         road.odds = odds.unwrap_or(road.usual);
     }
 
-    /// Returns the same way for a request that is never done twice or late.
+    /// Returns the same way for a write.
+    pub fn writing(&self) -> Self {
+        Self { patience: self.writes, ..self.clone() }
+    }
+
+    /// Returns the same way for a write that is never done twice or late.
     pub fn once(&self) -> Self {
-        Self { errands: None, ..self.clone() }
+        Self { errands: None, ..self.writing() }
     }
 
     /// Turns random faults off.
@@ -201,7 +217,13 @@ impl Way {
     }
 
     async fn in_vain<T>(&self) -> Result<T, StoreError> {
-        tokio::time::sleep(PATIENCE).await;
+        let given_up = Instant::now() + self.patience;
+        while Instant::now() < given_up {
+            tokio::time::sleep_until(given_up.min(Instant::now() + PATIENCE)).await;
+            if !matches!(self.road().state, State::Silent | State::OneWay) {
+                break;
+            }
+        }
         Err(unavailable("no answer came"))
     }
 
