@@ -1,8 +1,11 @@
-//! Tests of the time in which a right to serve that is over takes effect.
+//! Tests of the time in which a right to serve that is over takes effect: this node's own, and another's.
 
 use std::time::{Duration, Instant};
 
-use super::house::{House, read};
+use super::{
+    house::{House, read},
+    unreadable::leave,
+};
 use crate::{
     actor::{wire::ToSocket, world::World},
     core::record::{EndReason, UtcMicros},
@@ -32,4 +35,24 @@ fn a_right_that_runs_out_while_the_records_hang_ends_every_session() {
             drop(hanging);
         });
     });
+}
+
+/// I7: its death is proven.
+#[actix_rt::test]
+async fn what_a_fenced_node_left_open_is_closed_at_once_however_far_away_the_next_sweep_is() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let (served, remote) = (house.find(id).await, house.remote.clone().unwrap());
+    let mut times = Vec::new();
+    // The first fence is not the only one that is heeded.
+    for n in 2..5 {
+        house.eventually(async || house.gateway.sweep(false).await.unwrap().next_ms == 5_000).await;
+        let begun = Instant::now();
+        let left = leave(&house, &served, &format!("elsewhere-{n}"), n).await;
+        house.eventually(async || remote.store.get(left.id).await.unwrap().unwrap().is_closed()).await;
+        times.push(begun.elapsed());
+    }
+    // The machine may be held up for a while, but not each time.
+    assert!(times.iter().all(|took| *took < Duration::from_secs(3)), "left to the next sweep: {times:?}");
+    assert!(times.iter().any(|took| *took < Duration::from_secs(1)), "{times:?}");
 }

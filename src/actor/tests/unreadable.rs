@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Leaves an open session of another node, which is then fenced, in the records.
-async fn leave(house: &House, like: &Record, node: &str, n: u8) -> Record {
+pub async fn leave(house: &House, like: &Record, node: &str, n: u8) -> Record {
     let (remote, node) = (house.remote.as_ref().unwrap().store.clone(), NodeId(node.into()));
     let epoch = remote.begin_epoch(node.clone(), Incarnation::new([n; 16]), Epoch(0), UtcMicros(1)).await.unwrap();
     let start_time = UtcMicros(like.start_time.0 - 1_000_000);
