@@ -381,12 +381,6 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 true
             }
             #[cfg(test)]
-            RegistryMessage::Remind => {
-                self.view.remind_at(clock::instant());
-                self.remind(ctx);
-                true
-            }
-            #[cfg(test)]
             RegistryMessage::FailOnceWritten => self.journal.fail(),
             #[cfg(test)]
             RegistryMessage::Panic => panic!("asked to"),

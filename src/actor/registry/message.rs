@@ -143,9 +143,6 @@ pub enum RegistryMessage {
     /// Checks for unattended sessions, as the tick of each second does.
     #[cfg(test)]
     CloseUnattended,
-    /// Reminds the live view of the ends that the records lack, as the tick does every few minutes.
-    #[cfg(test)]
-    Remind,
     /// Makes the registry panic once the journal has taken the next batch.
     #[cfg(test)]
     FailOnceWritten,
