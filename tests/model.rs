@@ -34,7 +34,7 @@ const TWO_SESSIONS: Bounds = Bounds { sessions: 2, renewals: 1, ..ONE };
 /// Outages of the records.
 const OUTAGES: Bounds = Bounds { renewals: 1, outages: true, ..ONE };
 
-/// A lease of three ticks, so that opens are admitted at two of its ages.
+/// A lease of three ticks, so that opens are admitted at three of its ages.
 const LONGER: Bounds = Bounds { renewals: 1, serve_for: 3, ..ONE };
 
 fn walk(bounds: Bounds, bug: Option<Bug>, promises: &[Promise<Lease>]) -> Result<Explored<Lease>, Broken> {

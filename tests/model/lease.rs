@@ -328,7 +328,7 @@ impl Lease {
         can(hasty_end, Action::AcknowledgeEnd(nth), &|next| next.owed = Some(Owed::Close));
         // Sessions are alike, so the first is opened first.
         let next_one = nth == 0 || state.sessions[nth - 1].life != Life::Unborn;
-        let fresh = state.age + 1 < self.bounds.serve_for || self.has(Bug::OpenOnAStaleLease);
+        let fresh = state.age < self.bounds.serve_for || self.has(Bug::OpenOnAStaleLease);
         if running && session.life == Life::Unborn && next_one && fresh {
             let next = with(state, |next| {
                 next.sessions[nth].life = Life::Opening;
