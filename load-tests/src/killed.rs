@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     process::Command,
     time::{Duration, Instant},
 };
@@ -45,6 +46,13 @@ const CLOSED_WITHIN: f64 = 1.0;
 /// Sessions per round that live on, so that a live one could be ended by mistake.
 const SURVIVORS: usize = 20;
 
+/// Time for which they have lived when they are counted: longer than the time between two sweeps
+/// (`monitor.update_interval`, 5 s by default), and than a start takes to close in the records what earlier ones left.
+const LIVED: Duration = Duration::from_secs(7);
+
+/// The status of a session with its page.
+const ACTIVE: &str = "active";
+
 /// The options of the scenario.
 #[derive(Args)]
 pub struct Killed {
@@ -59,6 +67,9 @@ pub struct Killed {
     pub stopped: u64,
 }
 
+/// The task of a page.
+type Page = JoinHandle<Result<Infallible>>;
+
 /// The confusion matrix of known fates and what the stores show.
 #[derive(Default)]
 struct Matrix {
@@ -71,12 +82,12 @@ struct Matrix {
 
 impl Matrix {
     /// Compares sessions that are known to have died with their gateway, and those known to live, with the rows. A
-    /// session without a row counts as not found.
+    /// session without a row counts as not found, and one that lives has its page.
     fn note(&mut self, died: &BTreeSet<String>, lived: &BTreeSet<String>, rows: &[Row]) {
         let rows: BTreeMap<String, &Row> = rows.iter().map(|row| (row.id.to_string(), row)).collect();
         let lost = |row: &&Row| row.is_closed() && row.end_reason.as_deref() == Some(EndReason::NodeLost.as_str());
         let found = died.iter().filter(|id| rows.get(*id).is_some_and(lost)).count();
-        let open = lived.iter().filter(|id| rows.get(*id).is_some_and(|row| !row.is_closed())).count();
+        let open = lived.iter().filter(|id| rows.get(*id).is_some_and(|row| row.status == ACTIVE)).count();
         self.died_and_found += found;
         self.died_and_missed += died.len() - found;
         self.lived_and_open += open;
@@ -122,7 +133,8 @@ impl Killed {
             anyhow::Ok(begun.elapsed())
         };
         let (ready, closed) = try_join!(starting, all_closed(servers, begun))?;
-        let survivors = servers.gateway.open_many(SURVIVORS).await?.into_iter().collect::<BTreeSet<_>>();
+        let (survivors, pages) = with_pages(servers, SURVIVORS).await?;
+        sleep(LIVED).await;
         let first = died.first().cloned().unwrap_or_default();
         let server = servers.outside()?.mariadb.clone();
         let rows = spawn_blocking(move || rows::in_mariadb(&server.blocking_lock(), DATABASE, &first)).await??;
@@ -136,6 +148,7 @@ impl Killed {
         }
         let ending = stream::iter(&survivors).map(|id| servers.gateway.end(id)).buffer_unordered(AT_ONCE);
         ending.try_collect::<()>().await?;
+        pages.iter().for_each(JoinHandle::abort);
         eventually(POLL_INTERVAL, || async { Ok(servers.gateway.open_sessions().await?.is_empty()) }).await?;
         Ok((closed, ready))
     }
@@ -143,22 +156,25 @@ impl Killed {
     /// Stops the gateway under its sessions, each with its page, for as long as a session without a page may last by
     /// default; none may end because of it. Returns the number of sessions.
     async fn stop(&self, servers: &Servers, matrix: &mut Matrix) -> Result<usize> {
-        let terminals = stream::iter(0..self.sessions).map(|_| servers.gateway.terminal()).buffer_unordered(AT_ONCE);
-        let (lived, pages): (BTreeSet<String>, Vec<Terminal>) =
-            terminals.try_collect::<Vec<_>>().await?.into_iter().unzip();
-        // The fate of a page shows in its session.
-        let pages: Vec<_> = pages.into_iter().map(|page| actix_rt::spawn(page.stay())).collect();
+        let (lived, pages) = with_pages(servers, self.sessions).await?;
         signal(servers, "-STOP")?;
         sleep(Duration::from_secs(self.stopped)).await;
         signal(servers, "-CONT")?;
         sleep(ANEW).await;
-        let open = servers.gateway.list("active").await?.into_iter().collect::<BTreeSet<_>>();
+        let open = servers.gateway.list(ACTIVE).await?.into_iter().collect::<BTreeSet<_>>();
         pages.iter().for_each(JoinHandle::abort);
         let stayed = lived.intersection(&open).count();
         matrix.lived_and_open += stayed;
         matrix.lived_and_ended += lived.len() - stayed;
         Ok(lived.len())
     }
+}
+
+/// Opens sessions, each with a page that stays; the fate of a page shows in its session.
+async fn with_pages(servers: &Servers, count: usize) -> Result<(BTreeSet<String>, Vec<Page>)> {
+    let terminals = stream::iter(0..count).map(|_| servers.gateway.terminal()).buffer_unordered(AT_ONCE);
+    let (ids, pages): (_, Vec<Terminal>) = terminals.try_collect::<Vec<_>>().await?.into_iter().unzip();
+    Ok((ids, pages.into_iter().map(|page| actix_rt::spawn(page.stay())).collect()))
 }
 
 /// Waits until neither store has an open session; returns how long after `since` the successful poll began.
@@ -190,7 +206,7 @@ mod tests {
     use super::*;
 
     fn row(id: &str, end_reason: Option<&str>) -> Row {
-        let (id, status) = (id.parse::<SessionId>().unwrap(), if end_reason.is_some() { "closed" } else { "active" });
+        let (id, status) = (id.parse::<SessionId>().unwrap(), if end_reason.is_some() { "closed" } else { ACTIVE });
         let end_reason = end_reason.map(str::to_owned);
         Row { id, epoch: 1, rank: 1, status: status.to_owned(), end_time: None, end_reason, opens: 1, ends: 0 }
     }
