@@ -49,8 +49,13 @@ const REATTACH: Duration = Duration::from_secs(2);
 /// Duration of a stop or a cut that no session may die of: longer than any probe window here.
 const STALL: Duration = Duration::from_secs(6);
 
-/// Duration of a target's stop that no session may die of: less than one of the three probes whose silence means death.
-const HICCUP: Duration = Duration::from_millis(800);
+/// Unanswered probes of a target, one a second, that mean its death (`ssh.keepalive_max`): more than the default, so that
+/// a stop can be longer than any one probe's window and still far from death.
+const PROBES: &str = "3";
+
+/// Duration of a target's stop that no session may die of: a probe is sent within its first second and stays unanswered
+/// for its whole window, and death would take a second more at least.
+const HICCUP: Duration = Duration::from_secs(2);
 
 /// Deadline from a death until both stores show it, under any load (`docs/design.md` §2).
 const FOUND_WITHIN: Duration = Duration::from_secs(15);
@@ -111,6 +116,7 @@ impl Stand {
             ("PULSEGATE__STORE__LIVE", &live),
             ("PULSEGATE__SESSION__REATTACH_WINDOW", &reattach),
             ("PULSEGATE__SSH__KEEPALIVE_INTERVAL", "1s"),
+            ("PULSEGATE__SSH__KEEPALIVE_MAX", PROBES),
             ("RUST_LOG", "off"),
         ];
         let gateway = Gateway::start(target.addr, &settings)?;
