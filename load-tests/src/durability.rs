@@ -251,12 +251,14 @@ impl Durability {
             report.tell("rounds", self.rounds as f64, "");
         }
         if self.at_steps {
-            report.tell("gateways killed at a write, sync or message", working, "");
+            report.must("gateways killed at a write, sync or message", working, "", Goal::AtLeast(1.0));
             report.tell("killed once more before they were ready", starting, "");
         }
-        report.tell("acknowledged opens", log.opens as f64, "");
+        // Without any, nothing could be lost.
+        let some = Goal::AtLeast(self.rounds.max(1) as f64);
+        report.must("acknowledged opens", log.opens as f64, "", some);
         report.tell("opens acknowledged by the journal alone", log.by_journal as f64, "");
-        report.tell("acknowledged ends", log.ends as f64, "");
+        report.must("acknowledged ends", log.ends as f64, "", some);
         report.tell("lived and stayed open", outcome.lived.0 as f64, "");
         report.must("lived and were ended", outcome.lived.1 as f64, "", Goal::AtMost(0.0));
         report.tell("died with their gateway and were found", outcome.node_lost as f64, "");
