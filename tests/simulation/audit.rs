@@ -20,7 +20,7 @@ use crate::{
     host::Host,
     log::Log,
     stores::{live::Server, records::Rows, way::LATEST},
-    truth::{Condition, Life, Token},
+    truth::{Condition, LOST, Life, SERVING, Token},
     witness::{Confusion, Shared, is_note},
 };
 
@@ -173,14 +173,14 @@ impl Auditor {
         let before = asked.checked_sub(SECOND).unwrap_or(asked);
         let listed: BTreeMap<SessionId, Status> =
             listing.sessions.iter().map(|record| (record.id, record.status)).collect();
-        let mut truth = self.truth.look();
+        let (mut truth, mut labels) = (self.truth.look(), Vec::new());
         let (hosts, rejected) = (truth.hosts.clone(), self.rejected());
         for (token, life) in truth.lives() {
             // For a session that the records reject, listings show what the records have.
             let Some(id) = life.id.filter(|id| rejected != Some(*id)) else { continue };
             let own = life.host == host.number;
             if !own {
-                self.judge_label(host, *token, listed.get(&id), &hosts, life.host, asked);
+                labels.extend(self.judge_label(host, *token, listed.get(&id), &hosts, life.host, asked));
             }
             // Of other hosts' sessions it knows what the records know.
             let calm =
@@ -206,6 +206,7 @@ impl Auditor {
                 self.log.broken(&format!("I11 host {} does not list session {token}, it is open", host.number));
             }
         }
+        labels.into_iter().for_each(|label| truth.count(label));
     }
 
     /// I11: a dead node is soon shown as lost, a live one never.
@@ -217,20 +218,30 @@ impl Auditor {
         hosts: &[Condition],
         owner: usize,
         asked: Instant,
-    ) {
-        let (Some(status), Some(here), Some(there)) = (listed, hosts.get(host.number), hosts.get(owner)) else {
-            return;
-        };
+    ) -> Option<&'static str> {
+        let (status, here, there) = (listed?, hosts.get(host.number)?, hosts.get(owner)?);
         let calm = |one: &Condition| one.up && one.disturbed.is_none_or(|until| until < asked);
         let dead = there.dead.is_some_and(|since| {
             let troubled = there.disturbed.is_some_and(|until| until + SECOND >= since);
             asked.saturating_duration_since(since) > if troubled { LABEL_BY_LEASE } else { LABEL }
         });
-        if calm(here) && dead && !self.hosts[owner].is_starting() && *status != Status::Lost {
-            self.log.broken(&format!("I11 host {} shows session {token} of a dead node as {status}", host.number));
-        }
-        if calm(here) && calm(there) && *status == Status::Lost {
-            self.log.broken(&format!("I11 host {} shows session {token} of a living node as lost", host.number));
+        let is_lost = *status == Status::Lost;
+        match (calm(here), dead && !self.hosts[owner].is_starting(), calm(there)) {
+            (true, true, _) => {
+                if !is_lost {
+                    let number = host.number;
+                    self.log.broken(&format!("I11 host {number} shows session {token} of a dead node as {status}"));
+                }
+                Some(LOST)
+            }
+            (true, false, true) => {
+                if is_lost {
+                    let number = host.number;
+                    self.log.broken(&format!("I11 host {number} shows session {token} of a living node as lost"));
+                }
+                Some(SERVING)
+            }
+            _ => None,
         }
     }
 

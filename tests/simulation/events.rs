@@ -12,7 +12,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{log::Log, witness::Shared};
+use crate::{
+    log::Log,
+    truth::{EVENTS, GAPS},
+    witness::Shared,
+};
 
 /// Delay before a refused subscriber tries again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -26,6 +30,8 @@ pub struct Feed {
     owed: BTreeMap<(SessionId, u64), Instant>,
     /// By session, the rank of the last transition that reached it.
     told: BTreeMap<SessionId, u64>,
+    /// Whether a gap is to be expected.
+    excused: bool,
 }
 
 impl Feed {
@@ -36,28 +42,40 @@ impl Feed {
         }
     }
 
+    /// Records that a gap is to be expected: its registry failed, or it was read too late.
+    pub fn excuse(&mut self) {
+        self.excused = true;
+    }
+
     /// Returns a session of which a transition is due since before `since`.
     pub fn overdue(&self, since: Instant) -> Option<SessionId> {
         self.owed.iter().find_map(|((id, _), at)| (*at < since).then_some(*id))
     }
 
-    /// Records an event, and returns what is wrong with it; of sessions of other nodes only its place is judged.
-    fn hear(&mut self, event: &SessionEvent, own: bool) -> Option<&'static str> {
-        let last = self.at.replace(event.sequence)?;
+    /// Records an event, and returns what was judged and what is wrong with it; of sessions of other nodes only its
+    /// place is judged.
+    fn hear(&mut self, event: &SessionEvent, own: bool) -> (&'static str, Option<&'static str>) {
+        let Some(last) = self.at.replace(event.sequence) else { return (EVENTS, None) };
         if event.sequence <= last {
-            return Some("came after a later one");
+            return (EVENTS, Some("came after a later one"));
         }
+        let mut judged = EVENTS;
         if event.sequence > last + 1 {
+            judged = GAPS;
+            if !std::mem::take(&mut self.excused) {
+                return (GAPS, Some("has a gap before it for no reason"));
+            }
             // What came before the gap may come again: a restarted registry does not know how far it had come.
             (self.owed, self.told) = Default::default();
         }
         if !own {
-            return None;
+            return (judged, None);
         }
         let (id, rank) = (event.session.id, rank(&event.session));
         self.owed.remove(&(id, rank));
         let before = self.told.insert(id, rank);
-        before.is_some_and(|before| before >= rank).then_some("came twice, or after a later one of its session")
+        let again = before.is_some_and(|before| before >= rank);
+        (judged, again.then_some("came twice, or after a later one of its session"))
     }
 }
 
@@ -83,14 +101,19 @@ pub async fn follow(gateway: Gateway, host: usize, truth: Shared, log: Log) {
     loop {
         let event = match subscription.live.recv().await {
             Ok(event) => event,
-            // The next sequence shows it.
-            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Lagged(_)) => {
+                truth.look().feeds.get_mut(host).into_iter().for_each(Feed::excuse);
+                continue;
+            }
             Err(RecvError::Closed) => return,
         };
         let mut truth = truth.look();
         let life = truth.life_of(&event.session).filter(|(_, life)| life.host == host);
         let written = life.map(|(_, life)| life.seen.contains(&rank(&event.session)));
-        let wrong = truth.feeds.get_mut(host).and_then(|feed| feed.hear(&event, written.is_some()));
+        let Some((judged, wrong)) = truth.feeds.get_mut(host).map(|feed| feed.hear(&event, written.is_some())) else {
+            return;
+        };
+        truth.count(judged);
         let unwritten = (written == Some(false)).then_some("is not in the journal");
         if let Some(wrong) = wrong.or(unwritten) {
             log.broken(&format!("I2 host {host}: an event {wrong}: {event:?}"));

@@ -127,6 +127,9 @@ impl Failpoints {
         if matches!(kind, "registry" | "nodes" | SESSION) || failures.given_up {
             truth.disturb(self.host, now + RECOVERY);
         }
+        if let Some(feed) = truth.feeds.get_mut(self.host).filter(|_| kind == "registry") {
+            feed.excuse();
+        }
         if kind != SESSION {
             return;
         }

@@ -236,7 +236,10 @@ impl Saboteur {
         host.kill();
         tokio::time::sleep(self.dice.millis(0, 30_000)).await;
         host.start().await;
-        self.disturb(host, Duration::from_secs(1));
+        // What died with it is closed within a second, unless something else goes on.
+        if !host.ways.are_calm() {
+            self.disturb(host, Duration::from_secs(1));
+        }
     }
 
     async fn kill_at_step(&self, host: &Rc<Host>) {

@@ -64,6 +64,13 @@ pub struct Ways {
     pub live: Way,
 }
 
+impl Ways {
+    /// Whether none of them is blocked, slow or in trouble.
+    pub fn are_calm(&self) -> bool {
+        [&self.journal, &self.records, &self.live].into_iter().all(Way::is_calm)
+    }
+}
+
 /// A simulated host.
 pub struct Host {
     /// Its index.

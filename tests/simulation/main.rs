@@ -18,6 +18,7 @@ use run::{Outcome, play};
 use stores::table::Flaw;
 #[cfg(feature = "jemalloc")]
 use tikv_jemallocator::Jemalloc;
+use truth::{HAPPENS, Tally};
 use witness::Confusion;
 
 mod audit;
@@ -84,16 +85,18 @@ fn every_promise_holds_in_every_seed() {
     let first = number("PULSEGATE_SIM_FROM").unwrap_or(1);
     let seeds = number("PULSEGATE_SIM_SEEDS").unwrap_or(SEEDS);
     let play = |seed| Play { seed, lasts: HOUR, planted: None, company: Company::Passers, loud: false };
-    let all = judge(first, seeds, play);
+    let (all, tally) = judge(first, seeds, play);
     assert!(seeds < SEEDS || all.idled > 0, "nobody was idle for too long");
     assert!(seeds < SEEDS || all.aged > 0, "nobody stayed for too long");
     assert!(seeds < SEEDS || all.retired > 0, "nothing was so old that it was no longer kept");
     assert!(seeds < SEEDS || all.named > 0, "the records rejected nothing");
+    let never = HAPPENS.into_iter().find(|what| !tally.contains_key(what));
+    assert!(seeds < SEEDS || never.is_none(), "never judged: {never:?}");
 }
 
 /// Plays `seeds` seeds from `first` on, one per thread at a time, prints the results, and fails if any seed failed or
-/// if nothing happened. Returns the outcome of all their sessions.
-fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) -> Confusion {
+/// if nothing happened. Returns the outcome of all their sessions, and what was judged how often.
+fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) -> (Confusion, Tally) {
     let (next, begun) = (AtomicU64::new(first), std::time::Instant::now());
     let played: Vec<Outcome> = thread::scope(|scope| {
         let player = || {
@@ -137,6 +140,11 @@ fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) -> Confusion
         sum(|outcome| outcome.hash.1),
         begun.elapsed()
     );
+    let mut tally = Tally::new();
+    for (what, count) in played.iter().flat_map(|outcome| &outcome.tally) {
+        *tally.entry(what).or_default() += count;
+    }
+    println!("judged: {tally:?}");
     let mut failed: Vec<_> = played.iter().filter(|outcome| !outcome.violations.is_empty()).collect();
     failed.sort_by_key(|outcome| outcome.seed);
     for outcome in &failed {
@@ -146,7 +154,7 @@ fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) -> Confusion
     assert!(failed.is_empty(), "{} seeds failed; the first:\n{}", failed.len(), show(failed[0]));
     assert_eq!((all.killed, all.missed), (0, 0), "{all:?}");
     assert!(all.found > 0 && judged > 0, "hardly anything happened: {all:?}, {judged} listings");
-    all
+    (all, tally)
 }
 
 #[test]

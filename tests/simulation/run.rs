@@ -25,7 +25,7 @@ use crate::{
         table::{Flaw, SERVE_FOR, Table},
         way::{Errand, Odds, Way},
     },
-    truth::Truth,
+    truth::{Tally, Truth},
     witness::{Confusion, Shared, Witness},
 };
 
@@ -59,6 +59,8 @@ pub struct Outcome {
     pub hash: (u64, u64),
     /// Sessions by their outcome.
     pub confusion: Confusion,
+    /// What was judged how often.
+    pub tally: Tally,
     /// Listings that were judged, and listings without an answer.
     pub listings: (u64, u64),
     /// Number of sessions requested.
@@ -211,6 +213,7 @@ impl Stage {
             tail: log.tail(),
             hash: log.hash(),
             confusion,
+            tally: truth.look().tally.clone(),
             listings: (auditor.judged.get(), auditor.unanswered.get()),
             asked: asked.get(),
             open: truth.look().open_for(Instant::now()),

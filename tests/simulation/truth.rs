@@ -14,6 +14,19 @@ use crate::{events::Feed, patience::Patience, peer::Peer, right::Right};
 /// The simulated user's name for a session before it has an id.
 pub type Token = u64;
 
+/// Counts of what was judged: a check of what never happens asserts nothing.
+pub type Tally = BTreeMap<&'static str, u64>;
+
+/// What happens in every test run, and is judged.
+pub const HAPPENS: [&str; 7] = [FENCES, LOST, SERVING, THERE, CLOSED_THERE, EVENTS, GAPS];
+pub const FENCES: &str = "fences";
+pub const LOST: &str = "sessions of dead nodes shown";
+pub const SERVING: &str = "sessions of other living nodes shown";
+pub const THERE: &str = "ends confirmed by another node";
+pub const CLOSED_THERE: &str = "sessions closed for another node";
+pub const EVENTS: &str = "events in order";
+pub const GAPS: &str = "gaps of events";
+
 /// The reattach window of a detached session.
 pub const REATTACH: Duration = Duration::from_secs(60);
 
@@ -239,6 +252,8 @@ pub struct Truth {
     pub hosts: Vec<Condition>,
     /// Their subscribers, by index.
     pub feeds: Vec<Feed>,
+    /// How often something was judged, by the word for it.
+    pub tally: Tally,
     /// How long a host may serve without a renewal.
     pub serve_for: Duration,
     /// The hosts' limits on idle time, session duration and retention.
@@ -250,6 +265,11 @@ impl Truth {
     pub fn new(hosts: usize, serve_for: Duration) -> Self {
         let feeds = (0..hosts).map(|_| Feed::default()).collect();
         Self { hosts: vec![Condition::default(); hosts], feeds, serve_for, ..Self::default() }
+    }
+
+    /// Counts what is judged.
+    pub fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
     }
 
     /// Sets the hosts' limits.

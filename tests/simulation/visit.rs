@@ -16,7 +16,7 @@ use crate::{
     link::{Target, Targets},
     log::Log,
     stores::dice::Dice,
-    truth::{Matter, Token},
+    truth::{Matter, THERE, Token},
     witness::Shared,
 };
 
@@ -292,8 +292,11 @@ impl Visit {
                 self.truth.with(self.token, |life, now| life.awaits(Matter::Dead, now, Duration::ZERO));
             }
             // I15: an end on another node is acknowledged only once the session is closed.
-            Some(Ok(Ended::There)) if self.truth.with(self.token, |life, _| life.closed.is_none()) == Some(true) => {
-                self.log.broken(&format!("I15 session {} was said to be ended and is not closed", self.token));
+            Some(Ok(Ended::There)) => {
+                self.truth.look().count(THERE);
+                if self.truth.with(self.token, |life, _| life.closed.is_none()) == Some(true) {
+                    self.log.broken(&format!("I15 session {} was said to be ended and is not closed", self.token));
+                }
             }
             _ => {}
         }

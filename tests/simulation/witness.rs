@@ -18,7 +18,7 @@ use crate::{
     log::Log,
     patience::Patience,
     stores::{live::Server, table::Watch},
-    truth::{Life, Token, Truth},
+    truth::{CLOSED_THERE, FENCES, Life, Token, Truth},
 };
 
 /// How long a node gives no sign of life, neither in the records nor in the live view, until all who can read one of
@@ -161,7 +161,8 @@ impl Witness {
     }
 
     /// I5 and I6: it ended, and for a true reason.
-    fn judge_close(&self, store: &str, life: &mut Life, given: &Record, host: &Standing) {
+    /// Returns whether it is the first close, concluded by another node.
+    fn judge_close(&self, store: &str, life: &mut Life, given: &Record, host: &Standing) -> bool {
         let now = Instant::now();
         let concluded = given.authority == Authority::Inferred && host.may_be_concluded;
         // A stopped process serves nobody, and gives up before anything else once it continues.
@@ -170,7 +171,7 @@ impl Witness {
             self.log.broken(&format!("I6 {store}: {} is closed while it serves", given.id));
         }
         if life.closed.is_some() {
-            return;
+            return false;
         }
         let reason = given.end_reason.unwrap_or(EndReason::Overloaded);
         let fenced = reason == EndReason::Fenced && host.may_be_fenced;
@@ -180,6 +181,7 @@ impl Witness {
             self.log.broken(&format!("I5 {}: {wrong}", given.id));
         }
         life.closed = Some((now, given.clone()));
+        lost
     }
 
     /// I5: a browser left before each detach. Late writes are written together, so that leaving and coming back are
@@ -218,7 +220,7 @@ impl Watch for Witness {
             patience,
         };
         let Some((token, life)) = truth.life_of(record) else { return };
-        let mut fresh = Vec::new();
+        let (mut fresh, mut concluded) = (Vec::new(), false);
         if store == "journal" {
             let known = before.is_some_and(|before| before.rank() >= record.rank());
             if !known && !given.transitions.is_empty() {
@@ -234,7 +236,10 @@ impl Watch for Witness {
             }
         }
         if record.is_closed() {
-            self.judge_close(store, life, record, &standing);
+            concluded = self.judge_close(store, life, record, &standing);
+        }
+        if concluded {
+            truth.count(CLOSED_THERE);
         }
         if let Some(feed) = truth.feeds.get_mut(owner) {
             fresh.into_iter().for_each(|rank| feed.owe(record.id, rank, now));
@@ -263,6 +268,7 @@ impl Watch for Witness {
     fn fenced(&self, store: &'static str, held: &[(NodeId, Instant)]) {
         let last = |(node, moved): &(NodeId, Instant)| self.live.moved(node).map_or(*moved, |beat| beat.max(*moved));
         let suspect = held.iter().filter(|held| last(held).elapsed() >= SUSPECT).count();
+        self.truth.look().count(FENCES);
         if 2 * suspect > held.len() {
             self.log.broken(&format!("I14 {store}: a fence while {suspect} of {} were suspect", held.len()));
         }

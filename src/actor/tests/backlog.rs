@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     gated::{Closes, Gated},
-    house::{House, eventually, read},
+    house::{House, eventually, hurried, read},
 };
 use crate::{
     actor::registry::{Announcement, RegistryMessage},
@@ -228,6 +228,23 @@ async fn of_a_history_that_the_journal_does_not_take_in_time_both_ends_stay() {
     assert_eq!(jumps.collect::<Vec<_>>(), [missing + 1]);
     let counted = house.gateway.observations().left_out.get_or_create(&[("store", "journal")]).get();
     assert_eq!(counted, missing);
+}
+
+/// Its session announces it until the registry takes it, and that may have failed once it had queued it.
+#[actix_rt::test]
+async fn a_change_that_is_announced_again_is_one_event() {
+    let house = House::roomy().await;
+    let open = house.open().await;
+    eventually(async || depth(&house, "journal").await == 0).await;
+    let found = house.find(open).await;
+    let (like, next) = (ending(&found, EndReason::Exited, 0).record, found.version + 1);
+    let mut told = house.gateway.subscribe(None).await.unwrap();
+    for version in [next, next, next + 1] {
+        tell(&house, change(&like, version, LONG)).await;
+        eventually(async || depth(&house, "journal").await == 0).await;
+    }
+    let heard = (hurried(told.live.recv()).await.unwrap(), hurried(told.live.recv()).await.unwrap());
+    assert_eq!((heard.0.session.version, heard.1.session.version), (next, next + 1));
 }
 
 #[actix_rt::test]

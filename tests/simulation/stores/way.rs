@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub const LATEST: u64 = 20_000;
 
 /// The odds of each fault, per ten thousand requests.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Odds {
     /// The store fails without having done it: a deadlock, an I/O error.
     pub failed: u32,
@@ -121,6 +121,12 @@ impl Way {
     /// Makes it slow, or as fast as usual.
     pub fn slow(&self, latency: Option<(Duration, Duration)>) {
         self.road().slow = latency;
+    }
+
+    /// Whether it is open and as fast as usual, without more faults than usual.
+    pub fn is_calm(&self) -> bool {
+        let road = self.road();
+        matches!(road.state, State::Open) && road.slow.is_none() && road.trap.is_none() && road.odds == road.usual
     }
 
     /// Raises the odds of faults, or resets them.
