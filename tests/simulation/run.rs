@@ -207,17 +207,19 @@ impl Stage {
         let plot = beside.spawn_local(plot(hosts.clone(), saboteur, auditor.clone(), people, dice, what));
         drive(&beside, &hosts, plot).await;
         let confusion = Confusion { killed: witness.killed(), ..auditor.close_the_books() };
+        let judged = truth.look();
         let outcome = Outcome {
             seed: play.seed,
             violations: log.violations(),
             tail: log.tail(),
             hash: log.hash(),
             confusion,
-            tally: truth.look().tally.clone(),
+            tally: judged.tally.clone(),
             listings: (auditor.judged.get(), auditor.unanswered.get()),
             asked: asked.get(),
-            open: truth.look().open_for(Instant::now()),
+            open: judged.open_for(Instant::now()),
         };
+        drop(judged);
         hosts.iter().for_each(|host| host.kill());
         outcome
     }
