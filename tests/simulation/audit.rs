@@ -109,8 +109,8 @@ impl Auditor {
         let mut truth = self.truth.look();
         let (hosts, rejected) = (truth.hosts.clone(), self.rejected());
         let since = now.checked_sub(AFTER + SECOND).unwrap_or(now);
-        let calm = |host: &Condition| host.up && host.disturbed.is_none_or(|until| until < since);
-        for (number, (feed, _)) in truth.feeds.iter().zip(&hosts).enumerate().filter(|(_, (_, host))| calm(host)) {
+        let calm = truth.feeds.iter().zip(&hosts).enumerate().filter(|(_, (_, host))| host.is_calm(since));
+        for (number, (feed, _)) in calm {
             if let Some(id) = feed.overdue(since) {
                 self.log.broken(&format!("I2 host {number}: an event of {id} is missing"));
             }
@@ -123,6 +123,8 @@ impl Auditor {
                 Some(until) => due.max(until + bound) + SECOND + AFTER,
                 None => due + SECOND,
             };
+            // What died with its host, or was due while that was dead, is found by its next start.
+            let late = condition.risen.map_or(late, |at| late.max(at + SECOND));
             if !condition.up || now <= late {
                 continue;
             }
@@ -183,8 +185,7 @@ impl Auditor {
                 labels.extend(self.judge_label(host, *token, listed.get(&id), &hosts, life.host, asked));
             }
             // Of other hosts' sessions it knows what the records know.
-            let calm =
-                hosts.get(life.host).is_some_and(|owner| owner.up && owner.disturbed.is_none_or(|at| at < before));
+            let calm = hosts.get(life.host).is_some_and(|owner| owner.is_calm(before));
             if !(own || calm && listing.degraded.is_empty()) {
                 continue;
             }
@@ -220,7 +221,7 @@ impl Auditor {
         asked: Instant,
     ) -> Option<&'static str> {
         let (status, here, there) = (listed?, hosts.get(host.number)?, hosts.get(owner)?);
-        let calm = |one: &Condition| one.up && one.disturbed.is_none_or(|until| until < asked);
+        let calm = |one: &Condition| one.is_calm(asked) && one.risen.is_none_or(|at| at + LABEL < asked);
         let dead = there.dead.is_some_and(|since| {
             let troubled = there.disturbed.is_some_and(|until| until + SECOND >= since);
             asked.saturating_duration_since(since) > if troubled { LABEL_BY_LEASE } else { LABEL }

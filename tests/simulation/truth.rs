@@ -239,8 +239,18 @@ pub struct Condition {
     pub up: bool,
     /// Since when it is dead.
     pub dead: Option<Instant>,
+    /// When it was last ready after a start.
+    pub risen: Option<Instant>,
     /// Its right to serve.
     pub right: Right,
+}
+
+impl Condition {
+    /// Whether it is up and not disturbed, and was both at `since`.
+    pub fn is_calm(&self, since: Instant) -> bool {
+        let over = |at: Option<Instant>| at.is_none_or(|at| at < since);
+        self.up && over(self.disturbed) && over(self.risen)
+    }
 }
 
 /// The true state of everything.
@@ -382,8 +392,7 @@ impl Truth {
             }
         }
         if let Some(host) = self.hosts.get_mut(host) {
-            host.up = true;
-            host.dead = None;
+            (host.up, host.dead, host.risen) = (true, None, Some(now));
         }
     }
 }
