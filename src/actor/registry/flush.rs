@@ -345,6 +345,7 @@ impl RegistryActor {
             if write.record.node != self.settings.node {
                 // A close inferred for another node is published once it is durable, like all others.
                 self.publish(&write, &gaps);
+                self.tell_view(Self::priority(&write), write.record.clone());
                 self.note_ended(write.record.id);
                 self.ends.tell(&write);
             }

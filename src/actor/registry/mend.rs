@@ -171,8 +171,13 @@ impl RegistryActor {
             }
             (Action::CloseStray | Action::CloseEarlier, _, Some(record)) => self.close_stray(action, record, history),
             (Action::Infer, _, Some(record)) => {
-                // A write that finds no room in the queue is found again by the next sweep.
-                self.tell_others(conclusion(record));
+                // A write that finds no room in the queue is found again by the next sweep. The live view is told once
+                // the records have it, which is what an end elsewhere is confirmed by.
+                let write = conclusion(record);
+                if let Some(records) = &mut self.records {
+                    records.tell(Self::priority(&write), write);
+                }
+                self.note_behind();
             }
             // The reconciler reports alarms; the other combinations did not stand.
             (

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    house::{House, read},
+    house::{House, eventually, read},
     unreadable::leave,
 };
 use crate::{
     actor::{wire::ToSocket, world::World},
     core::record::{EndReason, UtcMicros},
-    store::RecordStore,
+    store::{LiveStore, RecordStore},
 };
 
 /// I6: no answer comes that could tell it, and nobody may fence it before it has ended its sessions.
@@ -55,4 +55,25 @@ async fn what_a_fenced_node_left_open_is_closed_at_once_however_far_away_the_nex
     // The machine may be held up for a while, but not each time.
     assert!(times.iter().all(|took| *took < Duration::from_secs(3)), "left to the next sweep: {times:?}");
     assert!(times.iter().any(|took| *took < Duration::from_secs(1)), "{times:?}");
+}
+
+/// I15: who is told that a session elsewhere has ended may rely on it.
+#[actix_rt::test]
+async fn a_conclusion_is_in_the_live_view_once_the_records_have_it() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let (served, remote) = (house.find(id).await, house.remote.clone().unwrap());
+    let depth = async |store: &str| {
+        let stores = house.gateway.stores().await.unwrap();
+        stores.iter().find(|report| report.store == store).map_or(0, |report| report.queue_depth)
+    };
+    house.eventually(async || depth("records").await == 0).await;
+    let held = remote.gate.acquire().await.unwrap();
+    let left = leave(&house, &served, "elsewhere", 2).await;
+    house.live.apply(vec![left.clone()]).await.unwrap();
+    let is_over = async || house.live.is_closed(left.node.clone(), left.id).await.unwrap();
+    house.eventually(async || depth("records").await == 1 && depth("live").await == 0).await;
+    assert!(!is_over().await);
+    drop(held);
+    eventually(is_over).await;
 }
