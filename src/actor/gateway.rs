@@ -49,6 +49,8 @@ mod phase;
 mod proof;
 /// Whether the registry answers.
 mod pulse;
+/// Pages of the records for lists.
+mod recorded;
 /// The questions to the recorder.
 mod recordings;
 /// The gateway's dependencies, and the start of its actors.
@@ -64,6 +66,7 @@ pub use trial::{Failure, Found};
 
 use elsewhere::Elsewhere;
 use pulse::Pulse;
+use recorded::Recorded;
 
 /// A handle to the actors: cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -76,6 +79,7 @@ pub struct Gateway {
     pub(super) reconciler: Mailbox<ReconcilerMessage>,
     seen: watch::Receiver<Arc<Snapshot>>,
     elsewhere: Elsewhere,
+    recorded: Recorded,
     pulse: Pulse,
     deliveries: WebhookDeliveries,
 }

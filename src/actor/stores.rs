@@ -75,23 +75,24 @@ impl Stores {
         }
     }
 
-    /// Returns one page, and the store that could not be asked for it. While the records are behind the journal or
-    /// down, the journal's records are merged into it: then no session of this node is missing, though those of other
-    /// nodes may be.
+    /// Returns one page: what the records have of it, or the journal's if they are no other store or could not be read.
+    /// While the records are behind the journal, the journal's records are merged into it: then no session of this node
+    /// is missing, though those of other nodes may be.
     pub async fn list(
         &self,
         query: ListQuery,
+        recorded: Option<Page>,
         records_behind: bool,
-    ) -> Result<(Page, Option<&'static str>), StoreError> {
-        let Some(records) = &self.records else { return Ok((self.journal.list(query).await?, None)) };
-        let page = match records.list(query.clone()).await {
-            Ok(page) if !records_behind => return Ok((page, None)),
-            Ok(page) => page,
-            Err(error) => {
-                tracing::warn!(%error, "the records cannot be read; the journal answers for this node");
+    ) -> Result<Page, StoreError> {
+        let page = match recorded {
+            Some(page) if !records_behind => return Ok(page),
+            Some(page) => page,
+            None => {
                 let mut page = self.journal.list(query).await?;
-                self.mark_unsettled(&mut page.records).await?;
-                return Ok((page, Some(RECORDS)));
+                if self.records.is_some() {
+                    self.mark_unsettled(&mut page.records).await?;
+                }
+                return Ok(page);
             }
         };
         let mut own = self.journal.list(query.clone()).await?;
@@ -102,7 +103,7 @@ impl Stores {
             own.records.extend(self.journal.find_many(ids.to_vec()).await?);
         }
         self.mark_unsettled(&mut own.records).await?;
-        Ok((query.merge(page, own), None))
+        Ok(query.merge(page, own))
     }
 
     /// Marks those of the journal's records that the records may lack as durable in the journal only.

@@ -41,6 +41,8 @@ mod fences;
 #[cfg(test)]
 mod gated;
 #[cfg(test)]
+mod hanging;
+#[cfg(test)]
 pub mod house;
 #[cfg(test)]
 mod leaving;

@@ -13,6 +13,7 @@ pub use crate::core::{
     record::Write,
 };
 pub use listing::{LONGEST_PAGE, ListQuery, OLDEST_FIRST, Page, Position, Sort, SortKey};
+pub use sql_list::is_search;
 pub use sqlite::Verdict;
 
 /// The audit log.

@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use tokio::time::timeout_at;
+
 use super::{
     Gateway, GatewayError, Listing,
     elsewhere::{Shown, patience, patiently},
@@ -18,7 +20,7 @@ use crate::{
         stores::{LIVE, RECORDS},
     },
     core::record::{NodeId, Record, SessionId, Status},
-    store::{ListQuery, Page, SortKey},
+    store::{ListQuery, Page, SortKey, StoreError},
 };
 
 /// Store pages read for one listing at most: if a label decides, a page may hold few rows that match.
@@ -58,9 +60,12 @@ impl Gateway {
         let mut query = stored(query);
         let (mut sessions, wanted, mut unasked) = (Vec::new(), query.limit.max(1) as usize, Vec::<&'static str>::new());
         for _ in 0..MAX_READS {
-            let (page, away) = self.stores.list(query.clone(), self.records_behind()).await.map_err(unreadable)?;
-            unasked.extend(away);
-            let mut page = self.current(&query, page, away.is_some(), &mut unasked).await?;
+            // Before they are read: what they lack then is looked for in the journal.
+            let behind = self.records_behind();
+            let recorded = self.recorded_page(&query, &mut unasked).await;
+            let unread = recorded.is_none();
+            let page = self.stores.list(query.clone(), recorded, behind).await.map_err(unreadable)?;
+            let mut page = self.current(&query, page, unread, &mut unasked).await?;
             self.label(&mut page.records);
             // A record that changed between the two reads may no longer match the query.
             let matches = |record: &Record| statuses.is_empty() || statuses.contains(&record.status);
@@ -72,6 +77,21 @@ impl Gateway {
             }
         }
         Ok(Listing { sessions, next: query.after, as_of, degraded: self.degraded(&unasked) })
+    }
+
+    /// Returns a page of the records if they are another store than the journal; `None` and their name in `unasked` if
+    /// they could not be read, or not soon enough.
+    async fn recorded_page(&self, query: &ListQuery, unasked: &mut Vec<&'static str>) -> Option<Page> {
+        let records = self.stores.records.as_ref()?;
+        // Those that failed for one page of a list are not waited for again.
+        if unasked.contains(&RECORDS) {
+            return None;
+        }
+        let page = self.recorded.page(&self.deps.observations.tasks, records, query).await;
+        if page.is_none() {
+            unasked.push(RECORDS);
+        }
+        page
     }
 
     /// Returns a page of the records, which were `unread` if the journal answered for them, as it is now. Each session
@@ -154,8 +174,10 @@ impl Gateway {
     /// may be over there, or be on another page of theirs. What only a dead node showed is left out.
     async fn confirmed(&self, more: Vec<Record>, unread: bool, unasked: &mut Vec<&'static str>) -> Vec<Record> {
         let ids: Vec<SessionId> = more.iter().filter(|_| !unread).map(|record| record.id).collect();
-        let mut recorded = self.stores.recorded(&ids).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the records cannot be read; the live view answers for other nodes");
+        let late = |_| Err(StoreError::Unavailable("they take too long".to_owned()));
+        let recorded = timeout_at(patience().into(), self.stores.recorded(&ids)).await.unwrap_or_else(late);
+        let mut recorded = recorded.unwrap_or_else(|error| {
+            self.recorded.failed(&error);
             unasked.push(RECORDS);
             HashMap::new()
         });

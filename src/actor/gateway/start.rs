@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix::{AsyncContext, Context};
 use tokio::sync::watch;
 
-use super::{Gateway, Phase, elsewhere::Elsewhere, pulse::Pulse};
+use super::{Gateway, Phase, elsewhere::Elsewhere, pulse::Pulse, recorded::Recorded};
 use crate::{
     actor::{
         SessionDeps, Settings, activity_queue,
@@ -110,7 +110,8 @@ impl Gateway {
             supervise(spec, Context::new(), actor);
         }
         let deps = SessionDeps { settings, connector, registry, supervisor, observations, activity, audit };
-        let ((phase, _), elsewhere, pulse) = (watch::channel(Phase::Starting), Elsewhere::default(), Pulse::default());
-        Self { deps, stores, people, shared, phase, reconciler: sweeps, seen, elsewhere, pulse, deliveries }
+        let (phase, _) = watch::channel(Phase::Starting);
+        let (elsewhere, recorded, pulse) = (Elsewhere::default(), Recorded::default(), Pulse::default());
+        Self { deps, stores, people, shared, phase, reconciler: sweeps, seen, elsewhere, recorded, pulse, deliveries }
     }
 }

@@ -153,7 +153,11 @@ impl RecordStore for Gated {
         .boxed()
     }
     fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.store.find_many(ids)
+        async move {
+            let _permit = self.reads.acquire().await.map_err(|_| StoreError::Unavailable("closed".into()))?;
+            self.store.find_many(ids).await
+        }
+        .boxed()
     }
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         if self.unreadable.load(Ordering::Relaxed) {

@@ -19,33 +19,33 @@ use crate::{
 };
 
 /// Session `n` of another node, in a version.
-fn there(n: u8, version: u64, status: Status) -> Record {
+pub fn there(n: u8, version: u64, status: Status) -> Record {
     conformance::record(n, version, Authority::Observed, status)
 }
 
 /// Writes into the records.
-async fn record(house: &House, rows: impl IntoIterator<Item = Record>) {
+pub async fn record(house: &House, rows: impl IntoIterator<Item = Record>) {
     let batch = rows.into_iter().map(conformance::write).collect();
     house.remote.as_ref().unwrap().store.apply(batch).await.unwrap();
 }
 
-async fn show(house: &House, rows: impl IntoIterator<Item = Record>) {
+pub async fn show(house: &House, rows: impl IntoIterator<Item = Record>) {
     house.live.apply(rows.into_iter().collect()).await.unwrap();
 }
 
-async fn list(house: &House, query: ListQuery) -> Listing {
+pub async fn list(house: &House, query: ListQuery) -> Listing {
     house.gateway.list(query).await.unwrap()
 }
 
-fn all() -> ListQuery {
+pub fn all() -> ListQuery {
     ListQuery { limit: 500, ..ListQuery::default() }
 }
 
-fn active() -> ListQuery {
+pub fn active() -> ListQuery {
     ListQuery { statuses: vec![Status::Active], ..all() }
 }
 
-fn ids(sessions: &[Record]) -> Vec<SessionId> {
+pub fn ids(sessions: &[Record]) -> Vec<SessionId> {
     sessions.iter().map(|record| record.id).collect()
 }
 

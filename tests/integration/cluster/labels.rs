@@ -1,12 +1,18 @@
 //! How a gateway shows the others: their sessions, and that the state of a silent node is unknown.
 
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::within;
-use crate::{site, support::gateway::Gateway};
+use crate::{
+    site,
+    support::{eventually_nothing_changes, gateway::Gateway},
+};
 
 fn standing(gateway: &Gateway, node: &str) -> String {
     let nodes = gateway.shows("/api/v1/nodes");
@@ -137,4 +143,37 @@ fn without_redis_the_leases_in_the_records_tell_who_is_lost() {
     two.dies();
     within(Duration::from_secs(6), "lost", || one.says(&id, "lost").is_some());
     site.redis.start_again();
+}
+
+#[test]
+fn while_the_records_hang_every_list_comes_within_a_second_and_shows_who_is_lost() {
+    let site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (_there, id) = two.page("playground");
+    let (_here, own) = one.page("playground");
+    within(Duration::from_secs(5), "seen", || standing(&one, "gw-2") == "serving" && one.says(&id, "active").is_some());
+    let slowest = Cell::new(Duration::ZERO);
+    let shows = |query: &str, status: &str| {
+        let begun = Instant::now();
+        let page = one.shows(&format!("/api/v1/sessions?{query}"));
+        slowest.set(slowest.get().max(begun.elapsed()));
+        assert_eq!(page["degraded"], json!(["records"]), "{page}");
+        let items = page["items"].as_array().unwrap();
+        items.iter().any(|item| item["id"] == *id && item["status"] == status)
+    };
+    site.mariadb.freeze().unwrap();
+    assert!(shows("limit=10", "active") && shows("status=active", "active"));
+    println!("the first lists came within {:?}", slowest.get());
+    two.dies();
+    let took = within(Duration::from_secs(2), "lost", || shows("limit=20", "lost"));
+    println!("lost after {took:?}");
+    // They are known to be away after 5 s; the first reading fails after 15 s, those behind it after 2 s each.
+    eventually_nothing_changes(Duration::from_secs(18), || {
+        shows("limit=20", "lost") && shows("status=lost", "lost") && one.says(&own, "active").is_some()
+    });
+    site.mariadb.thaw().unwrap();
+    assert!(slowest.get() < Duration::from_secs(1), "{:?}", slowest.get());
+    within(Duration::from_secs(10), "complete", || one.shows("/api/v1/sessions?limit=30")["degraded"] == json!([]));
+    let logs = one.home.logs();
+    assert_eq!(logs.matches("the records cannot be read; lists show").count(), 1, "{logs}");
 }

@@ -1,0 +1,58 @@
+//! Tests of lists while the records hang and nobody knows yet that they are away.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    house::{House, eventually, hurried},
+    overlay::{active, all, ids, list, record, show, there},
+};
+use crate::{
+    core::record::Status,
+    store::{ListQuery, RecordStore},
+};
+
+/// I11, I15.
+#[actix_rt::test]
+async fn a_list_of_open_sessions_waits_a_moment_for_records_that_hang_and_the_history_as_long_as_it_must() {
+    let house = House::with_records().await;
+    let (stored, over, added) = (there(1, 2, Status::Active), there(2, 3, Status::Closed), there(3, 2, Status::Active));
+    record(&house, [stored.clone(), over.clone()]).await;
+    show(&house, [stored.clone(), added.clone()]).await;
+    let (own, _attached, _target) = house.active().await;
+    let remote = house.remote.clone().unwrap();
+    eventually(async || remote.store.get(own).await.unwrap().is_some_and(|record| record.status == Status::Active))
+        .await;
+    let hanging = remote.listings.acquire().await.unwrap();
+    let begun = Instant::now();
+    for query in [all(), active()] {
+        let listing = hurried(list(&house, query)).await;
+        assert_eq!((ids(&listing.sessions), listing.degraded), (vec![own, added.id, stored.id], vec!["records"]));
+    }
+    // They know from one that waited.
+    let (once, begun) = (begun.elapsed(), Instant::now());
+    for _ in 0..20 {
+        assert_eq!(list(&house, all()).await.degraded, ["records"]);
+    }
+    assert!(begun.elapsed() < 5 * once, "waited {:?} for twenty lists", begun.elapsed());
+    let (closed, begun) = (ListQuery { statuses: vec![Status::Closed], ..all() }, Instant::now());
+    let hang_on = async {
+        eventually(async || begun.elapsed() > Duration::from_secs(1)).await;
+        drop(hanging);
+    };
+    let (history, ()) = tokio::join!(list(&house, closed), hang_on);
+    assert_eq!((ids(&history.sessions), history.degraded), (vec![over.id], vec![]));
+    eventually(async || list(&house, all()).await.degraded.is_empty()).await;
+}
+
+/// I11, I15: the page of the records came, and what they lack is looked for in them once more.
+#[actix_rt::test]
+async fn what_the_live_view_adds_to_a_list_does_not_wait_for_records_that_hang() {
+    let house = House::with_records().await;
+    let (stored, added) = (there(1, 2, Status::Active), there(2, 2, Status::Active));
+    record(&house, [stored.clone()]).await;
+    show(&house, [stored.clone(), added.clone()]).await;
+    eventually(async || list(&house, all()).await.sessions.len() == 2).await;
+    let _hanging = house.remote.as_ref().unwrap().reads.acquire().await.unwrap();
+    let listing = hurried(list(&house, all())).await;
+    assert_eq!((ids(&listing.sessions), listing.degraded), (vec![added.id, stored.id], vec!["records"]));
+}
