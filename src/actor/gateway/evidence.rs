@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout_at};
 
-use super::{Gateway, GatewayError, overlay::Known, proof, unreadable};
+use super::{Gateway, GatewayError, elsewhere, overlay::Known, proof, unreadable};
 use crate::{
     actor::{clock, registry::RegistryMessage, session::SessionMessage},
     core::{
@@ -104,16 +104,24 @@ impl Gateway {
         let Some(Known { session, unread }) = self.known(id).await? else { return Ok(None) };
         let mut why = Why::of_record(session);
         self.label(std::slice::from_mut(&mut why.session));
-        why.history = match self.stores.excerpt(id).await {
-            Ok(history) => history,
-            Err(StoreError::Unavailable(_)) if unread => Excerpt::default(),
-            Err(error) => return Err(unreadable(error)),
+        let asked = self.stores.excerpt(id);
+        // Records that did not answer for the session are waited for no longer than the view would be.
+        let told = if unread { timeout_at(elsewhere::patience().into(), asked).await.ok() } else { Some(asked.await) };
+        let history = match told {
+            Some(Ok(history)) => Some(history),
+            None => None,
+            Some(Err(StoreError::Unavailable(_))) if unread => None,
+            Some(Err(error)) => return Err(unreadable(error)),
         };
         why.owner = self.owner(&why.session).await;
         if !why.session.is_closed() {
             why.deadlines = self.deadlines_of_owner(&why.session);
         }
         why.proof = proof::elsewhere(&why.session, why.owner.as_ref(), unread);
+        match history {
+            Some(history) => why.history = history,
+            None => why.proof.push_str(proof::NO_HISTORY),
+        }
         Ok(Some(why))
     }
 

@@ -10,6 +10,9 @@ use crate::{
     store::Excerpt,
 };
 
+/// What is added where the store that has the transitions could not be read.
+pub const NO_HISTORY: &str = " Its history cannot be read now.";
+
 /// Returns the status of a session of this gateway, since when it has it, and by which evidence.
 pub fn here(why: &Why, now: UtcMicros) -> String {
     let status = why.session.status;

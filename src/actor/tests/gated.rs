@@ -55,7 +55,7 @@ pub struct Gated {
     pub rejects: AtomicBool,
     /// The sessions that each batch it took closed.
     pub closes: Closes,
-    /// Whether listings and single reads fail.
+    /// Whether listings and reads of single sessions and their transitions fail.
     pub unreadable: AtomicBool,
     /// The permits of listings; without one, a listing hangs.
     pub listings: Semaphore,
@@ -174,7 +174,14 @@ impl RecordStore for Gated {
         self.store.history(id)
     }
     fn excerpt(&self, id: SessionId) -> BoxFuture<'_, Result<Excerpt, StoreError>> {
-        self.store.excerpt(id)
+        if self.unreadable.load(Ordering::Relaxed) {
+            return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
+        }
+        async move {
+            let _permit = self.reads.acquire().await.map_err(|_| StoreError::Unavailable("closed".into()))?;
+            self.store.excerpt(id).await
+        }
+        .boxed()
     }
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
         if self.unreadable.load(Ordering::Relaxed) {

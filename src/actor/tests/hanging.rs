@@ -1,4 +1,4 @@
-//! Tests of lists while the records hang and nobody knows yet that they are away.
+//! Tests of lists and of evidence while the records hang and nobody knows yet that they are away.
 
 use std::time::{Duration, Instant};
 
@@ -55,4 +55,18 @@ async fn what_the_live_view_adds_to_a_list_does_not_wait_for_records_that_hang()
     let _hanging = house.remote.as_ref().unwrap().reads.acquire().await.unwrap();
     let listing = hurried(list(&house, all())).await;
     assert_eq!((ids(&listing.sessions), listing.degraded), (vec![added.id, stored.id], vec!["records"]));
+}
+
+/// I15.
+#[actix_rt::test]
+async fn why_a_session_has_its_status_is_told_though_the_records_hang_and_that_its_history_is_not() {
+    let house = House::with_records().await;
+    let stored = there(1, 2, Status::Active);
+    record(&house, [stored.clone()]).await;
+    show(&house, [stored.clone()]).await;
+    eventually(async || list(&house, all()).await.sessions.len() == 1).await;
+    let _hanging = house.remote.as_ref().unwrap().reads.acquire().await.unwrap();
+    let why = hurried(house.gateway.why(stored.id)).await.unwrap().unwrap();
+    assert!(why.history.transitions.is_empty(), "{why:?}");
+    assert!(why.proof.ends_with("Its history cannot be read now."), "{}", why.proof);
 }

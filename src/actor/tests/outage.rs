@@ -327,6 +327,11 @@ async fn without_the_records_one_session_is_looked_for_without_reading_the_whole
     house.live.beat(vec![(there.id, beat)]).await.unwrap();
     let why = house.gateway.why(there.id).await.unwrap().unwrap();
     assert_eq!((why.session.node, why.session.last_seen_at, why.peer_heard_at), (node, Some(beat), None));
+    assert!(
+        why.history.transitions.is_empty() && why.proof.contains("Its history cannot be read now."),
+        "{}",
+        why.proof
+    );
     assert_eq!(read(), before);
     // It may belong to a node that was never seen: the whole view is read once.
     let nowhere = conformance::record(3, 2, Authority::Observed, Status::Active).id;

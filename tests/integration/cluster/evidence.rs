@@ -54,7 +54,8 @@ fn another_nodes_session_is_explained_by_its_records_and_by_its_owners_signs_of_
     site.mariadb.kill();
     let unread = within(Duration::from_secs(15), "told from the live view", || {
         let answer = one.asks("GET", &format!("/api/v1/sessions/{id}/why"), None);
-        answer.status == 200 && says(&answer.json(), "the live view shows")
+        let told = |what| says(&answer.json(), what);
+        answer.status == 200 && told("the live view shows") && told("Its history cannot be read now.")
     });
     println!("told from the live view after {unread:?}");
     site.mariadb.start_again().unwrap();

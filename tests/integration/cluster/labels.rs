@@ -167,6 +167,8 @@ fn while_the_records_hang_every_list_comes_within_a_second_and_shows_who_is_lost
     two.dies();
     let took = within(Duration::from_secs(2), "lost", || shows("limit=20", "lost"));
     println!("lost after {took:?}");
+    let why = one.shows(&format!("/api/v1/sessions/{id}/why"));
+    assert!(why["proof"].as_str().unwrap().contains("Its history cannot be read now."), "{why}");
     // They are known to be away after 5 s; the first reading fails after 15 s, those behind it after 2 s each.
     eventually_nothing_changes(Duration::from_secs(18), || {
         shows("limit=20", "lost") && shows("status=lost", "lost") && one.says(&own, "active").is_some()
