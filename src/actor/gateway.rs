@@ -17,7 +17,7 @@ use super::{
     observe::{ActorsReport, Observations},
     people::People,
     reconciler::ReconcilerMessage,
-    registry::{Claim, RegistryMessage, Shared, StoreReport},
+    registry::{Claim, OwnLease, RegistryMessage, Shared, StoreReport},
     session::{self, Attach, AttachError, Attached, SessionActor, SessionMessage},
     stores::Stores,
     supervisor::SupervisorMessage,
@@ -172,6 +172,11 @@ impl Gateway {
             return Ok(Listing { sessions: page.records, next: page.next, as_of, degraded: self.degraded(&[]) });
         }
         self.list_all(query).await
+    }
+
+    /// Returns a receiver of this node's lease, which is woken when its end comes near, or is put off.
+    pub fn lease(&self) -> watch::Receiver<OwnLease> {
+        self.shared.lease.subscribe()
     }
 
     /// Returns how many changes could have altered a listing of this node's sessions; activity does not count.

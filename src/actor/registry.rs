@@ -67,7 +67,7 @@ use ends::Ends;
 use entry::{Entry, Opening, Place};
 use flush::{Ending, Waiter};
 use life::{Earlier, Outbox, Recovery, Right, Witnesses};
-pub use life::{RecordsAtStart, begin_epoch};
+pub use life::{OwnLease, RecordsAtStart, begin_epoch};
 use mend::SweepUnderWay;
 pub use mend::{Stood, SweepHandle, SweepSnapshot};
 pub use message::{Announcement, Claim, Found, RegistryMessage};
@@ -144,6 +144,8 @@ pub struct Shared {
     pub behind: Arc<AtomicBool>,
     /// When the oldest write that the journal has not taken was announced, as of its last commit; never if there is none.
     pub oldest_unsettled: Arc<Stamp>,
+    /// This node's lease in the records; its receivers are woken when its end comes near, or is put off.
+    pub lease: watch::Sender<OwnLease>,
 }
 
 /// Counts the changes that a listing could show; a listing made at the same count is still correct except for activity.
@@ -185,6 +187,7 @@ impl RegistryActor {
         };
         // What the records lack the journal has, as it was told: what is left out there has more than this around it.
         let ahead = Limits { capacity: settings.records_ahead, history: Write::LONGEST, ends: 0, ..limits };
+        let right = Right::new(stores.records.as_ref().map(|_| settings.serve_for), fenced);
         let sink = |name, limits| Sink::new(name, limits, observations.clone());
         Self {
             journal: sink(stores.journal_name(), limits),
@@ -194,12 +197,12 @@ impl RegistryActor {
             gone: Retirement::new(None),
             others,
             sequence: settings.incarnation.first_place(),
-            right: Right::new(&settings, stores.records.is_some(), fenced),
             ends: Ends::new(observations.clone(), audit),
             settings,
             stores,
             observations,
-            shared: Shared::default(),
+            shared: Shared { lease: right.lease(), ..Shared::default() },
+            right,
             index: HashMap::new(),
             per_user: HashMap::new(),
             waiters: HashMap::new(),

@@ -28,6 +28,10 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// RFC 5905).
 const DRIFT: u32 = 100;
 
+/// The time before the end of the right to serve at which those who would be cut off are warned; a third of the time it
+/// may serve if that is shorter.
+const NOTICE: Duration = Duration::from_secs(60);
+
 /// The right to serve under a node's name, as of the last renewal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -117,6 +121,22 @@ impl Tenure {
     pub fn is_over(&self, now: BootTime) -> bool {
         self.refused || now.since(self.renewed) >= self.serve_for
     }
+
+    /// Returns the time since the newest granted renewal was sent.
+    pub fn silent(&self, now: BootTime) -> Duration {
+        now.since(self.renewed)
+    }
+
+    /// Returns for how long the node may still serve if no renewal is granted.
+    pub fn left(&self, now: BootTime) -> Duration {
+        if self.refused { Duration::ZERO } else { self.serve_for.saturating_sub(self.silent(now)) }
+    }
+
+    /// Returns when the right ends if no renewal is granted, once that is near.
+    pub fn ending(&self, now: BootTime) -> Option<BootTime> {
+        let is_near = self.left(now) <= NOTICE.min(self.serve_for / 3);
+        is_near.then(|| BootTime(self.renewed.0.saturating_add(self.serve_for)))
+    }
 }
 
 /// A value, and when it last changed as seen by the observer.
@@ -186,6 +206,22 @@ mod tests {
         tenure.refused();
         tenure.granted(at(1));
         assert!(tenure.is_over(at(1)));
+    }
+
+    #[test]
+    fn an_end_of_the_right_is_told_a_minute_before_or_a_third_of_the_time() {
+        for (serve_for, notice) in [(SERVE, 10), (Duration::from_hours(24), 60)] {
+            let mut tenure = Tenure::new(at(100), serve_for);
+            let end = 100 + serve_for.as_secs();
+            assert_eq!(tenure.ending(at(end - notice - 1)), None);
+            assert_eq!(tenure.ending(at(end - notice)), Some(at(end)));
+            assert_eq!(tenure.left(at(end - notice)), Duration::from_secs(notice));
+            assert_eq!(tenure.left(at(end + 1)), Duration::ZERO);
+            tenure.granted(at(end - 1));
+            assert_eq!((tenure.ending(at(end)), tenure.silent(at(end))), (None, Duration::from_secs(1)));
+            tenure.refused();
+            assert_eq!(tenure.left(at(end)), Duration::ZERO, "whatever was granted before");
+        }
     }
 
     #[test]

@@ -111,15 +111,15 @@ pub struct NodeReport {
     pub id: NodeId,
     /// Whether it is this node.
     pub own: bool,
-    /// `serving`, `lost`, `left` or `fenced`.
+    /// `serving`, `lost`, `left` or `fenced`; this one's is `fenced` while it may not serve.
     pub standing: &'static str,
     /// The node's epoch, if known.
     pub epoch: Option<Epoch>,
     /// When this epoch began.
     pub started_at: Option<UtcMicros>,
-    /// The newest renewal of its lease, by its own wall clock.
+    /// The newest renewal of its lease, by its own wall clock; this one's only once it was granted.
     pub renewed_at: Option<UtcMicros>,
-    /// Milliseconds since this node saw its last sign of life; 0 for itself.
+    /// Milliseconds since this node saw its last sign of life; for itself since its newest granted renewal was sent.
     pub silent_ms: u64,
     /// Milliseconds for which it may serve without renewing its lease; `None` if unlimited or unknown.
     pub serve_for_ms: Option<u64>,

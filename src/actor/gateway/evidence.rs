@@ -50,9 +50,9 @@ pub struct Why {
 /// One armed deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadline {
-    /// The event at the deadline: `browser_lost`, `peer_lost`, `detach_expired`, `idle_timeout` or `max_duration`; for
-    /// a session of another node `owner_lost` (it is shown as lost) or `owner_fenced` (it is closed), unless that node
-    /// gives a sign of life.
+    /// The event at the deadline: `browser_lost`, `peer_lost`, `detach_expired`, `idle_timeout` or `max_duration`;
+    /// `fenced` unless this node renews its lease; for a session of another node `owner_lost` (it is shown as lost) or
+    /// `owner_fenced` (it is closed), unless that node gives a sign of life.
     pub what: &'static str,
     /// Milliseconds from now.
     pub left_ms: u64,
@@ -63,13 +63,13 @@ pub struct Deadline {
 pub struct Owner {
     /// Whether it is this gateway.
     pub own: bool,
-    /// Its standing: serving, lost, left or fenced.
+    /// Its standing: serving, lost, left or fenced; this gateway's is fenced while it may not serve.
     pub standing: Standing,
     /// Its epoch, if known: a session that was opened in an earlier one is over.
     pub epoch: Option<Epoch>,
-    /// The newest renewal of its lease, by its own wall clock.
+    /// The newest renewal of its lease, by its own wall clock; this gateway's only once it was granted.
     pub renewed_at: Option<UtcMicros>,
-    /// Milliseconds since this node saw its last sign of life; 0 for itself.
+    /// Milliseconds since this node saw its last sign of life; for itself since its newest granted renewal was sent.
     pub silent_ms: u64,
     /// Milliseconds for which it may serve without renewing its lease; `None` if unlimited or unknown.
     pub serve_for_ms: Option<u64>,
@@ -95,6 +95,9 @@ impl Gateway {
         why.session = Record { controlled_by: why.session.controlled_by, ..found.record };
         why.history = self.stores.excerpt(id).await.map_err(unreadable)?;
         why.owner = self.owner(&why.session).await;
+        let lapses = self.shared.lease.borrow().left().filter(|_| !why.session.is_closed());
+        why.deadlines.extend(lapses.map(|left| Deadline { what: "fenced", left_ms: millis(left) }));
+        why.deadlines.sort_by_key(|deadline| deadline.left_ms);
         why.proof = proof::here(&why, clock::utc());
         Ok(Some(why))
     }
@@ -128,13 +131,13 @@ impl Gateway {
     async fn owner(&self, session: &Record) -> Option<Owner> {
         let (now, settings, seen) = (clock::instant(), &self.deps.settings, self.seen.borrow().clone());
         if session.node == settings.node {
-            let lease = self.stores.journal.lease(settings.node.clone()).await.ok().flatten();
+            let (standing, renewed_at, silent) = self.own_lease().await;
             return Some(Owner {
                 own: true,
-                standing: Standing::Serving,
+                standing,
                 epoch: Some(settings.epoch),
-                renewed_at: lease.map(|lease| lease.renewed_at),
-                silent_ms: 0,
+                renewed_at,
+                silent_ms: millis(silent),
                 serve_for_ms: self.stores.records.is_some().then(|| millis(settings.serve_for)),
             });
         }

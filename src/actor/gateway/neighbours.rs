@@ -15,7 +15,7 @@ use crate::{
     },
     core::{
         neighbours::Standing,
-        record::{EndReason, NodeId, Record, SessionId},
+        record::{EndReason, NodeId, Record, SessionId, UtcMicros},
     },
     store::{Command, ListQuery, StoreError},
 };
@@ -162,15 +162,15 @@ impl Gateway {
         let count =
             |node: &NodeId| open.as_ref().map(|open| open.iter().filter(|one| one.node == *node).count() as u64);
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let lease = self.stores.journal.lease(settings.node.clone()).await.ok().flatten();
+        let (standing, renewed_at, silent) = self.own_lease().await;
         let own = NodeReport {
             id: settings.node.clone(),
             own: true,
-            standing: Standing::Serving.as_str(),
+            standing: standing.as_str(),
             epoch: Some(settings.epoch),
             started_at: Some(settings.started_at),
-            renewed_at: lease.map(|lease| lease.renewed_at),
-            silent_ms: 0,
+            renewed_at,
+            silent_ms: millis(silent),
             serve_for_ms: self.stores.records.is_some().then(|| millis(settings.serve_for)),
             sessions: count(&settings.node),
         };
@@ -192,7 +192,18 @@ impl Gateway {
     pub fn standings(&self) -> Vec<(NodeId, Standing)> {
         let (now, seen) = (clock::instant(), self.seen.borrow().clone());
         let others = seen.states(now).map(|(node, standing, _)| (node.clone(), standing));
-        std::iter::once((self.node().clone(), Standing::Serving)).chain(others).collect()
+        std::iter::once((self.node().clone(), self.shared.lease.borrow().standing())).chain(others).collect()
+    }
+
+    /// Returns this node's standing, its newest renewal, and the time since then: where nodes share the records by what
+    /// these granted, since its journal notes every renewal.
+    pub(super) async fn own_lease(&self) -> (Standing, Option<UtcMicros>, Duration) {
+        let lease = self.shared.lease.borrow().clone();
+        if let Some(silent) = lease.silent() {
+            return (lease.standing(), lease.renewed_at(), silent);
+        }
+        let noted = self.stores.journal.lease(self.node().clone()).await.ok().flatten();
+        (Standing::Serving, noted.map(|noted| noted.renewed_at), Duration::ZERO)
     }
 
     /// Compares actors and stores now; a dry run changes nothing.

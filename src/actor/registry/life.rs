@@ -11,18 +11,19 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use super::{RegistryActor, outbox::Records};
 use crate::{
     actor::{Settings, clock, stores::OpenBlocker},
-    core::{
-        lease::Tenure,
-        record::{BootTime, EndReason, Epoch, Incarnation, NodeId, SessionId},
-    },
+    core::record::{BootTime, EndReason, Epoch, Incarnation, NodeId, SessionId, UtcMicros},
     store::{RecordStore, StoreError},
 };
 use earlier::recover_records;
 pub(super) use earlier::{Earlier, recover};
+pub use right::OwnLease;
+pub(super) use right::Right;
 pub(super) use witnesses::Witnesses;
 
 /// The recovery of sessions that earlier epochs left open.
 mod earlier;
+/// This node's right to serve.
+mod right;
 /// The last signs of life of these sessions.
 mod witnesses;
 
@@ -108,50 +109,6 @@ pub(super) enum Recovery {
     Records,
 }
 
-/// This node's right to serve, and the callback for when another node has taken it.
-pub(super) struct Right {
-    /// The tenure, if nodes share the records; a single node cannot lose it.
-    tenure: Option<Tenure>,
-    fenced: Option<Arc<dyn Fn() + Send + Sync>>,
-}
-
-impl Right {
-    pub(super) fn new(settings: &Settings, shared: bool, fenced: Arc<dyn Fn() + Send + Sync>) -> Self {
-        let tenure = shared.then(|| Tenure::new(clock::boottime(), settings.serve_for));
-        Self { tenure, fenced: Some(fenced) }
-    }
-
-    fn grant(&mut self, sent: BootTime) {
-        if let Some(tenure) = &mut self.tenure {
-            tenure.granted(sent);
-        }
-    }
-
-    fn refuse(&mut self) {
-        if let Some(tenure) = &mut self.tenure {
-            tenure.refused();
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.tenure.as_ref().is_some_and(|tenure| tenure.is_over(clock::boottime()))
-    }
-
-    fn is_refused(&self) -> bool {
-        self.tenure.as_ref().is_some_and(Tenure::is_refused)
-    }
-
-    /// Runs the `fenced` callback, once, if the right was refused: the process must exit. Called when every session has
-    /// ended.
-    fn fall(&mut self) {
-        if self.is_refused()
-            && let Some(fenced) = self.fenced.take()
-        {
-            fenced();
-        }
-    }
-}
-
 impl RegistryActor {
     /// Seals the recordings of earlier starts: once per start, after their sessions are closed in the journal.
     pub(super) fn seal_recordings(&self, ctx: &mut Context<Self>) {
@@ -169,9 +126,9 @@ impl RegistryActor {
     /// Renews the node's lease in the journal and in the records; an answer also shows that the store works.
     pub(super) fn renew_leases(&mut self, ctx: &mut Context<Self>) {
         self.watch_room();
-        let renew = |store: Arc<dyn RecordStore>, settings: Arc<Settings>| async move {
+        let renew = |store: Arc<dyn RecordStore>, settings: Arc<Settings>, at| async move {
             let Settings { node, incarnation, epoch, .. } = settings.as_ref();
-            store.renew_lease(node.clone(), incarnation.clone(), *epoch, clock::utc()).await
+            store.renew_lease(node.clone(), incarnation.clone(), *epoch, at).await
         };
         if let Some(since) = self.renewing_journal {
             // A disk that hangs is not asked again each second, and counts as slow before it answers.
@@ -179,7 +136,7 @@ impl RegistryActor {
         } else {
             let (journal, since) = (self.stores.journal.clone() as Arc<dyn RecordStore>, clock::instant());
             self.renewing_journal = Some(since);
-            let renewal = renew(journal, self.settings.clone());
+            let renewal = renew(journal, self.settings.clone(), clock::utc());
             ctx.spawn(renewal.into_actor(self).map(move |outcome, registry, ctx| {
                 registry.renewing_journal = None;
                 registry.journal_answered(&outcome, since, ctx);
@@ -190,10 +147,10 @@ impl RegistryActor {
             return;
         }
         // Taken before sending: the lease runs from here, however late the answer is.
-        let sent = clock::boottime();
-        let renewal = renew(records, self.settings.clone());
+        let (sent, at) = (clock::boottime(), clock::utc());
+        let renewal = renew(records, self.settings.clone(), at);
         ctx.spawn(renewal.into_actor(self).map(move |outcome, registry, ctx| {
-            registry.records_answered(outcome, sent, ctx);
+            registry.records_answered(outcome, (sent, at), ctx);
         }));
         self.watch_outbox(ctx);
     }
@@ -211,13 +168,18 @@ impl RegistryActor {
         }
     }
 
-    fn records_answered(&mut self, outcome: Result<(), StoreError>, sent: BootTime, ctx: &mut Context<Self>) {
+    fn records_answered(
+        &mut self,
+        outcome: Result<(), StoreError>,
+        (sent, at): (BootTime, UtcMicros),
+        ctx: &mut Context<Self>,
+    ) {
         let Some(Records { sink, renewing, .. }) = &mut self.records else { return };
         *renewing = false;
         match outcome {
             Ok(()) => {
                 sink.wake();
-                self.right.grant(sent);
+                self.right.grant(sent, at);
                 self.refill(ctx);
                 self.recover_from_records(ctx);
                 self.flush(ctx);
@@ -242,6 +204,7 @@ impl RegistryActor {
     /// Refuses opens and ends every open session once the right to serve is over. If another node holds it, the process
     /// must exit: its next start takes a new epoch.
     pub(super) fn watch_right(&mut self, ctx: &mut Context<Self>) {
+        self.right.watch(self.index.len());
         let over = self.right.is_over();
         if self.shared.open_blockers.set(OpenBlocker::LeaseLost, over) && over {
             let cause = if self.right.is_refused() {

@@ -112,3 +112,29 @@ async fn who_looks_on_is_written_down_and_the_owner_is_not() {
     eventually(async || house.find(id).await.is_closed()).await;
     assert_eq!(told().await, expected);
 }
+
+#[actix_rt::test]
+async fn a_renewal_counts_once_the_records_granted_it_and_the_end_without_one_is_a_deadline() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let own = async || house.gateway.nodes().await.swap_remove(0);
+    eventually(async || own().await.renewed_at.is_some()).await;
+    // The records hang; the journal does not.
+    let hanging = house.remote.as_ref().unwrap().renewals.acquire().await.unwrap();
+    eventually(async || own().await.silent_ms > 1_500).await;
+    let before = own().await;
+    let noted = async || house.records.store.lease(before.id.clone()).await.unwrap().map(|lease| lease.renewed_at);
+    eventually(async || noted().await > before.renewed_at && own().await.silent_ms > before.silent_ms + 500).await;
+    let why = house.gateway.why(id).await.unwrap().unwrap();
+    let (shown, owner) = (own().await, why.owner.unwrap());
+    assert_eq!([shown.renewed_at, owner.renewed_at], [before.renewed_at; 2]);
+    assert!(owner.silent_ms > before.silent_ms, "{owner:?}");
+    let fenced = why.deadlines.iter().find(|deadline| deadline.what == "fenced").unwrap();
+    let serve_for = owner.serve_for_ms.unwrap();
+    assert!(fenced.left_ms + before.silent_ms < serve_for && fenced.left_ms > serve_for / 2, "{fenced:?}");
+    drop(hanging);
+    eventually(async || own().await.renewed_at > before.renewed_at && own().await.silent_ms < 1_200).await;
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    eventually(async || house.find(id).await.is_closed()).await;
+    assert!(house.gateway.why(id).await.unwrap().unwrap().deadlines.is_empty());
+}

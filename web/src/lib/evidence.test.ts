@@ -17,7 +17,7 @@ const answer = {
   last_byte_in_at: "2026-01-01T00:00:01Z",
   last_output_at: null,
   controlled_by: null,
-  deadlines: [{ what: "browser_lost", left_ms: 11_000 }, { what: "unheard_of", left_ms: 2_000 }],
+  deadlines: [{ what: "browser_lost", left_ms: 11_000 }, { what: "fenced", left_ms: 12_000 }, { what: "unheard_of", left_ms: 2_000 }],
   history: [],
   history_left_out: 0,
 };
@@ -29,7 +29,7 @@ test("evidence_comes_first_and_the_gateways_bookkeeping_apart_without_what_is_un
       browser_heard_at: "2026-01-01T00:00:00Z",
       last_reply_at: "2026-01-01T00:00:02Z",
       last_byte_in_at: "2026-01-01T00:00:01Z",
-      deadlines: ["The browser counts as gone in 11 s unless it answers.", "unheard of in 2 s"],
+      deadlines: ["The browser counts as gone in 11 s unless it answers.", "Is closed in 12 s unless its gateway renews its lease.", "unheard of in 2 s"],
     },
     gateway: { owner: "node-1", epoch: 1, standing: "serving", renewed_at: "2026-01-01T00:00:00Z", silent_ms: 0 },
     record: { id: "a" },

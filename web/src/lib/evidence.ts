@@ -27,6 +27,7 @@ const DEADLINES: Record<string, (left: string) => string> = {
   detach_expired: (left) => `Is closed in ${left} unless a browser comes back.`,
   idle_timeout: (left) => `Is closed in ${left} unless something is typed.`,
   max_duration: (left) => `Is closed in ${left}, at its longest duration.`,
+  fenced: (left) => `Is closed in ${left} unless its gateway renews its lease.`,
   owner_lost: (left) => `Counts as lost in ${left} unless its gateway answers.`,
   owner_fenced: (left) => `Is closed in ${left} unless its gateway answers.`,
 };
