@@ -231,6 +231,11 @@ pub enum GatewayFrame<'a> {
         /// Time left.
         closes_in_ms: u64,
     },
+    /// The gateway will soon end every session, unless its lease is renewed, or no longer.
+    LeaseWarning {
+        /// Time left; `null` withdraws the warning.
+        closes_in_ms: Option<u64>,
+    },
     /// A notice; nothing has changed yet.
     Notice {
         /// A stable word.

@@ -86,6 +86,7 @@ pub async fn terminal(
         attached: None,
         fragments: Fragments::default(),
         phase: Phase::Starting,
+        lease_warned: false,
         backlog: BytesMut::new(),
         resizes: Resizes::default(),
         waiting_for_room: false,
@@ -109,6 +110,8 @@ struct TerminalSocket {
     fragments: Fragments,
     /// The gateway's phase last sent to the browser.
     phase: Phase,
+    /// Whether the browser was warned that the gateway's lease runs out.
+    lease_warned: bool,
     /// Input that the session's channel had no room for.
     backlog: BytesMut,
     resizes: Resizes,
@@ -295,6 +298,7 @@ impl Actor for TerminalSocket {
 
     fn started(&mut self, ctx: &mut Ctx) {
         self.watch(self.gateway.phase(), ctx);
+        self.watch_lease(self.gateway.lease(), ctx);
         ctx.run_later(ATTACH_WITHIN, |socket, ctx| {
             if socket.attached.is_none() {
                 let message = format!("The first frame did not come within {} s.", ATTACH_WITHIN.as_secs());

@@ -93,6 +93,7 @@ impl TerminalSocket {
         if self.phase == Phase::Draining {
             self.send(&DRAINING);
         }
+        self.warn_of_lease();
         let mut frames = ends.frames;
         ctx.add_stream(stream::poll_fn(move |cx| frames.poll_recv(cx)));
         let access = self.access.clone();

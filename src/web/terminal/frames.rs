@@ -1,4 +1,5 @@
-//! Messages of a session, and of the gateway that stops, as frames to a browser. Does not know the browser's frames.
+//! Messages of a session, and of the gateway whose end or whose lease's end is near, as frames to a browser. Does not
+//! know the browser's frames.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{Ctx, TerminalSocket, control::control_request_view};
 use crate::{
-    actor::{gateway::Phase, wire::ToSocket},
+    actor::{gateway::Phase, registry::OwnLease, wire::ToSocket},
     core::{record::EndReason, session::Warning, stream::Picture},
     ssh::Size,
     web::protocol::{self, DRAINING, Fault, GatewayFrame, STOPPING},
@@ -40,6 +41,29 @@ impl TerminalSocket {
         }));
     }
 
+    /// Watches the gateway's lease: warns the attached page when it runs out soon, and tells it when that is put off.
+    pub(super) fn watch_lease(&self, mut lease: watch::Receiver<OwnLease>, ctx: &mut Ctx) {
+        let next = async move { lease.changed().await.is_ok().then_some(lease) };
+        ctx.spawn(next.into_actor(self).map(|lease, socket, ctx| {
+            // A page that is not attached yet is warned after `attached`.
+            if socket.attached.is_some() {
+                socket.warn_of_lease();
+            }
+            if let Some(lease) = lease {
+                socket.watch_lease(lease, ctx);
+            }
+        }));
+    }
+
+    /// Tells the page when every session ends unless the gateway's lease is renewed, or that this is put off.
+    pub(super) fn warn_of_lease(&mut self) {
+        let left = self.gateway.lease().borrow().notice();
+        let was_warned = std::mem::replace(&mut self.lease_warned, left.is_some());
+        if left.is_some() || was_warned {
+            self.send(&GatewayFrame::LeaseWarning { closes_in_ms: left.map(millis) });
+        }
+    }
+
     /// Pings the page, which its browser answers. A page cannot see that, and over HTTP one that looks on cannot learn
     /// whether its own socket was given up, so it gets a frame besides.
     fn ping(&self) {
@@ -51,7 +75,6 @@ impl TerminalSocket {
 
     /// Warns of an ending by the clock, or withdraws that.
     fn warn(&self, warning: Warning) {
-        let millis = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
         self.send(&match warning {
             Warning::Idle(left) => GatewayFrame::IdleWarning { closes_in_ms: left.map(millis) },
             Warning::MaxDuration(left) => GatewayFrame::DurationWarning { closes_in_ms: millis(left) },
@@ -64,6 +87,10 @@ impl TerminalSocket {
         let restarts = reason == EndReason::Shutdown && *self.gateway.phase().borrow() >= Phase::ShuttingDown;
         self.hang_up(if restarts { CloseCode::Restart } else { CloseCode::Normal }, ctx);
     }
+}
+
+fn millis(left: Duration) -> u64 {
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl StreamHandler<ToSocket> for TerminalSocket {

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::within;
 use crate::{
     site,
-    support::{eventually_nothing_changes, gateway::Gateway},
+    support::{browser::Attach, eventually_nothing_changes, gateway::Gateway},
 };
 
 #[test]
@@ -82,6 +82,56 @@ fn an_outage_of_the_records_ends_nobody_by_default() {
     site.mariadb.start_again().unwrap();
     within(Duration::from_secs(10), "back", || one.says(&id, "active").is_some());
     page.runs("echo through-it", "through-it");
+}
+
+#[test]
+fn a_gateway_that_will_end_its_shells_says_so_before() {
+    let mut site = site!();
+    let home = site.home("gw-1").set("node.on_isolation", "terminate").set("node.isolation_timeout", "9s");
+    let gateway = Gateway::start(home);
+    let (page, id) = gateway.page("playground");
+    page.runs("echo here", "here");
+    let left = || {
+        let why = gateway.shows(&format!("/api/v1/sessions/{id}/why"));
+        let armed = why["deadlines"].as_array().unwrap().iter().find(|armed| armed["what"] == "fenced").cloned();
+        armed.unwrap()["left_ms"].as_u64().unwrap()
+    };
+    assert!(left() <= 9_000);
+    site.mariadb.kill();
+    within(Duration::from_secs(9), "its deadline comes near", || left() < 6_000);
+    let own = || gateway.shows("/api/v1/nodes")["nodes"][0].clone();
+    let silent = own();
+    assert!(silent["silent_ms"].as_u64().unwrap() > 2_000, "{silent}");
+    let warning = page.hears_within(Duration::from_secs(9), "lease_warning");
+    assert!(warning["closes_in_ms"].as_u64().unwrap() <= 3_000, "{warning}");
+    let (late, _) =
+        gateway.attaches(&id, &Attach { mode: "observe", client_id: "late".to_owned(), ..Attach::default() });
+    assert!(late.hears("lease_warning")["closes_in_ms"].as_u64().unwrap() <= 3_000);
+    assert_eq!(page.closed()["reason"], "fenced");
+    within(Duration::from_secs(5), "it may not serve", || own()["standing"] == "fenced");
+    assert_eq!(own()["renewed_at"], silent["renewed_at"]);
+    let log = gateway.home.logs();
+    assert_eq!(log.matches("do not renew this node's lease").count(), 1, "{log}");
+    site.mariadb.start_again().unwrap();
+    within(Duration::from_secs(20), "serves again", || own()["standing"] == "serving");
+    let again = || gateway.home.logs().contains("renew this node's lease again");
+    within(Duration::from_secs(5), "the log says so", again);
+}
+
+#[test]
+fn who_was_warned_of_a_gateways_end_is_told_that_it_is_put_off() {
+    let mut site = site!();
+    let home = site.home("gw-1").set("node.on_isolation", "terminate").set("node.isolation_timeout", "24s");
+    let gateway = Gateway::start(home);
+    let (page, id) = gateway.page("playground");
+    site.mariadb.kill();
+    let warning = page.hears_within(Duration::from_secs(25), "lease_warning");
+    assert!(warning["closes_in_ms"].as_u64().unwrap() <= 8_000, "{warning}");
+    site.mariadb.start_again().unwrap();
+    let withdrawn = page.hears_within(Duration::from_secs(10), "lease_warning");
+    assert_eq!(withdrawn["closes_in_ms"], Value::Null, "{withdrawn}");
+    page.runs("echo through-it", "through-it");
+    assert_eq!(gateway.session(&id)["status"], "active");
 }
 
 #[test]

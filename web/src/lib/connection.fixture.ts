@@ -71,6 +71,7 @@ export let seen: {
   prompts: (Prompt | null)[];
   idle: (number | null)[];
   timeUp: (number | null)[];
+  cutOff: (number | null)[];
   notices: (string | null)[];
   unanswered: boolean;
   dropped: number;
@@ -122,7 +123,7 @@ export function answers(next: () => Promise<Lookup>): void {
 /** Resets everything; runs before each test. */
 export function begin(): void {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
-  seen = { lost: [], skipped: [], resets: 0, prompts: [], idle: [], timeUp: [], notices: [], unanswered: false, dropped: 0, waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
+  seen = { lost: [], skipped: [], resets: 0, prompts: [], idle: [], timeUp: [], cutOff: [], notices: [], unanswered: false, dropped: 0, waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
   answer = () => Promise.resolve({ found: SESSION });
   world = {
     open: () => sockets[sockets.push(new ScriptedSocket()) - 1] as Socket,
@@ -148,6 +149,7 @@ export function begin(): void {
     prompt: (prompt) => seen.prompts.push(prompt),
     idle: (ms) => seen.idle.push(ms),
     timeUp: (ms) => seen.timeUp.push(ms),
+    cutOff: (ms) => seen.cutOff.push(ms),
     notice: (message) => seen.notices.push(message),
     unanswered: (is) => (seen.unanswered = is),
     watchers: () => {},

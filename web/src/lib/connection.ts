@@ -301,6 +301,8 @@ export class Connection {
         return this.#view.idle(frame.closes_in_ms);
       case "duration_warning":
         return this.#view.timeUp(frame.closes_in_ms);
+      case "lease_warning":
+        return this.#view.cutOff(frame.closes_in_ms);
       case "notice":
         this.#notice = frame.message;
         return this.#view.notice(frame.message);
@@ -438,6 +440,7 @@ export class Connection {
     this.#warned = false;
     this.#view.idle(null);
     this.#view.timeUp(null);
+    this.#view.cutOff(null);
     // A gateway for which it still holds sends it again.
     this.#notice = null;
     this.#view.notice(null);

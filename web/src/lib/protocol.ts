@@ -191,6 +191,8 @@ export type ServerFrame =
   | { type: "idle_warning"; closes_in_ms: number | null }
   /** The session has nearly reached its longest duration; nothing puts that off. */
   | { type: "duration_warning"; closes_in_ms: number }
+  /** The gateway cannot renew its lease and ends every session, unless it can in time, which withdraws this with `null`. */
+  | { type: "lease_warning"; closes_in_ms: number | null }
   /** Something to know that changes nothing yet: the gateway is about to stop. */
   | { type: "notice"; code: string; message: string }
   /** The session is over; the socket closes with 1000. */

@@ -8,7 +8,7 @@ import type { View } from "./view";
 const LOSS_SHOWN_MS = 20_000;
 
 /** The events of a connection that leave something to show. */
-type Event = "prompt" | "idle" | "timeUp" | "notice" | "unanswered" | "watchers" | "control" | "requests" | "answer" | "unsent" | "skipped" | "waiting";
+type Event = "prompt" | "idle" | "timeUp" | "cutOff" | "notice" | "unanswered" | "watchers" | "control" | "requests" | "answer" | "unsent" | "skipped" | "waiting";
 
 /** What is said of a session. */
 export class Said {
@@ -17,6 +17,8 @@ export class Said {
   idleUntil = $state<number | null>(null);
   /** Time at which it closes the session at its longest duration. */
   lastsUntil = $state<number | null>(null);
+  /** Time at which it closes the session because it does not reach the session store. */
+  cutOffUntil = $state<number | null>(null);
   notice = $state<string | null>(null);
   /** Whether the gateway does not answer, though the socket is attached. */
   unanswered = $state(false);
@@ -44,6 +46,7 @@ export class Said {
     prompt: (prompt) => (this.prompt = prompt),
     idle: (ms) => (this.idleUntil = ms === null ? null : performance.now() + ms),
     timeUp: (ms) => (this.lastsUntil = ms === null ? null : performance.now() + ms),
+    cutOff: (ms) => (this.cutOffUntil = ms === null ? null : performance.now() + ms),
     notice: (message) => (this.notice = message),
     unanswered: (is) => (this.unanswered = is),
     watchers: (names) => (this.watchers = names),
@@ -83,7 +86,7 @@ export class Said {
 
   /** Whether something asks or warns the user, who may be at another tab: some of it waits for a minute only. */
   get needs(): boolean {
-    const endsSoon = this.hasSay && (this.idleUntil !== null || this.lastsUntil !== null);
+    const endsSoon = this.hasSay && (this.idleUntil !== null || this.lastsUntil !== null || this.cutOffUntil !== null);
     return this.prompt !== null || endsSoon || this.requests.length > 0 || this.waiting?.asked === true;
   }
 }

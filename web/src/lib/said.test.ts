@@ -38,6 +38,10 @@ describe("what is said of a session", () => {
     said.events.timeUp(1_000);
     expect(said.needs).toBe(true);
     said.events.timeUp(null);
+    said.events.cutOff(1_000);
+    expect(said.needs).toBe(true);
+    said.events.cutOff(null);
+    expect(said.needs).toBe(false);
     said.events.requests([{ id: 1, name: "ada", ends_in_ms: 60_000 }]);
     expect(said.needs).toBe(true);
   });

@@ -21,6 +21,8 @@ export interface View {
   idle(closesInMs: number | null): void;
   /** The session closes in this many milliseconds, whatever is typed; `null` if that is no longer known. */
   timeUp(closesInMs: number | null): void;
+  /** The gateway closes the session in this many milliseconds, unless it reaches the session store; `null` withdraws it. */
+  cutOff(closesInMs: number | null): void;
   /** A notice of the gateway that changes nothing yet; `null` once it no longer holds. */
   notice(message: string | null): void;
   /** Whether the gateway does not answer, though the socket is attached: nothing is sent meanwhile. */

@@ -26,6 +26,17 @@ describe("a warning", () => {
     expect(seen.timeUp).toEqual([1000, null]);
   });
 
+  test("of a gateway without its lease holds until the gateway or the loss of the socket withdraws it", () => {
+    socket().attached();
+    socket().control({ type: "lease_warning", closes_in_ms: 1000 });
+    connection.input(new Uint8Array(1));
+    expect(seen.cutOff).toEqual([1000]);
+    socket().control({ type: "lease_warning", closes_in_ms: null });
+    socket().control({ type: "lease_warning", closes_in_ms: 900 });
+    socket().onclose?.({ code: 1006 });
+    expect(seen.cutOff).toEqual([1000, null, 900, null]);
+  });
+
   test("of idleness is withdrawn by typing, not by what the terminal sends itself", () => {
     socket().attached();
     socket().control({ type: "idle_warning", closes_in_ms: 1000 });
