@@ -25,6 +25,13 @@ test("a_user_who_is_signed_out_is_notified_before_the_call_fails", async () => {
   expect(toldByThen).toEqual([["nobody-named", "Why."]]);
 });
 
+test("a_call_waits_longer_than_the_gateway_waits_for_its_records", async () => {
+  const limit = vi.spyOn(AbortSignal, "timeout");
+  await api.nodes();
+  expect(limit.mock.lastCall?.[0]).toBeGreaterThan(15_000 + 3_000);
+  limit.mockRestore();
+});
+
 test("a_recording_that_cannot_be_fetched_asks_too", async () => {
   statuses = { "/sessions/s/recording": 401, "/me": 401 };
   await expect(api.recording("s", 0, new AbortController().signal).next()).rejects.toMatchObject({ status: 401 });

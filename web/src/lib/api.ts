@@ -6,9 +6,9 @@ import type { Target, Trial } from "./targets";
 import type { Lookup } from "./world";
 
 const BASE = "/api/v1";
-/** Time limit of a call: longer than a slow open, shorter than a user's patience; a dead network gives no error
- *  itself. */
-const TIMEOUT_MS = 15_000;
+/** Time limit of a call, since a dead network gives no error itself: longer than a slow open and than the 15 s that the
+ *  gateway waits for its records, or an answer that comes late would count as none. */
+const TIMEOUT_MS = 20_000;
 
 /** The error of a failed call: the gateway's answer (RFC 9457), or status 0 if it did not answer. */
 export class ApiError extends Error {
