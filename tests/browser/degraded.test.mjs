@@ -1,4 +1,4 @@
-// Tests a gateway whose live view is away: the list names that store, and shows what is known all the same.
+// Tests what the list says of what is away, a store or another gateway, and shows all the same.
 import assert from "node:assert/strict";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -28,4 +28,23 @@ promise("a list that misses nothing names no store", async (lab) => {
   await desk.at("nav-sessions").click();
   await desk.row(id).waitFor();
   assert.equal(await desk.at("degraded").count(), 0);
+});
+
+promise("a list names the gateway that does not answer, and the command for it, until it answers", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  await desk.at("target-playground").waitFor();
+  let standing = "lost";
+  await desk.page.route("**/api/v1/nodes", async (route) => {
+    const { nodes } = await gateway.get("/nodes");
+    await route.fulfill({ json: { nodes: [...nodes, { id: "gw-2", own: false, standing }] } });
+  });
+  await desk.at("nav-sessions").click();
+  const notice = desk.at("lost-nodes");
+  await notice.waitFor();
+  assert.match(await notice.innerText(), /^No answer from gw-2: .* until it answers\. .* run pulsegate node confirm-dead gw-2\.$/);
+  await desk.isAccessible();
+  standing = "serving";
+  // The list alone is fetched every second; other gateways are looked at as often only while one is lost.
+  await notice.waitFor({ state: "detached", timeout: 5_000 });
 });

@@ -37,6 +37,7 @@ export class LiveSessions {
   limit = $state(100);
   /** The gateways that share the list; this one first. */
   nodes = $state<Node[]>([]);
+  #looksAround = false;
 
   #stream: EventSource | null = null;
   /** Gives back the seat of the stream. */
@@ -97,6 +98,17 @@ export class LiveSessions {
     this.#settle = setTimeout(() => void this.refetch(), SETTLE_MS);
   }
 
+  /** Whether neither store answers or is up to date: then nothing can be heard of other gateways either. */
+  get isCutOff(): boolean {
+    return this.degraded.includes("records") && this.degraded.includes("live");
+  }
+
+  /** The gateways that do not answer, as far as this one can tell. */
+  get silent(): string[] {
+    if (this.isCutOff) return [];
+    return this.nodes.filter((node) => node.standing === "lost").map((node) => node.id);
+  }
+
   /** Whether another gateway serves a session, so that it can be listed and ended but not opened from here. */
   isElsewhere(session: Session): boolean {
     const own = this.nodes.find((node) => node.own);
@@ -120,6 +132,8 @@ export class LiveSessions {
     this.more = page.next_cursor !== null;
     this.error = null;
     this.loaded = true;
+    // What is said of a silent gateway changes with its sessions, both ways.
+    if (page.items.some((item) => item.status === "lost") || this.silent.length > 0) void this.#lookAround();
   }
 
   /** Fetches what happened meanwhile; waits for an answer under way, which may lack it. */
@@ -136,10 +150,14 @@ export class LiveSessions {
   }
 
   async #lookAround(): Promise<void> {
+    if (this.#looksAround) return;
+    this.#looksAround = true;
     try {
       this.nodes = await api.nodes();
     } catch {
       // The list says already that the gateway does not answer; the last known nodes stay.
+    } finally {
+      this.#looksAround = false;
     }
   }
 

@@ -2,12 +2,12 @@
 // does not, and in a browser with few connections.
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { SessionPage } from "./api";
-import type { Session } from "./protocol";
+import type { Node, Session } from "./protocol";
 import { SEATS } from "./seats";
 import { LiveSessions } from "./sessions.svelte";
 
 /** A session as an answer shows it; of some only the id matters. */
-type Shown = string | Pick<Session, "id" | "version" | "status">;
+type Shown = string | (Pick<Session, "id" | "version" | "status"> & { node?: string });
 
 /** A request of the list, which the test answers. */
 interface Question {
@@ -20,8 +20,12 @@ let questions: Question[];
 let stream: { emit(type: string, data?: object): void; refuse(): void };
 /** How many streams are open. */
 let streams: number;
-/** The gateways that share the list. */
+/** The gateways that share the list, those of them that are lost, and how often they were asked for. */
 let nodes: string[];
+let lost: string[];
+let looks: number;
+/** The stores that the list says are down or behind. */
+let degraded: string[];
 let seen: Page;
 let live: LiveSessions;
 let stop: () => void;
@@ -32,7 +36,7 @@ const page = (...sessions: Shown[]): SessionPage => ({
   items: sessions.map((one) => (typeof one === "string" ? { id: one, version: 1 } : one) as Session),
   next_cursor: null,
   as_of: "2026-01-01T00:00:00Z",
-  degraded: [],
+  degraded,
 });
 
 class Stream extends EventTarget {
@@ -76,8 +80,14 @@ function lists(many: number): { all: LiveSessions[]; stop: () => void } {
   return { all, stop: () => stops.forEach((stop) => stop()) };
 }
 
+/** A gateway as an answer shows it. */
+const standing = (id: string): Node => ({ id, own: id === "a", standing: lost.includes(id) ? "lost" : "serving" });
+
 function fetched(url: string): Promise<Response> {
-  if (url.endsWith("/nodes")) return Promise.resolve(Response.json({ nodes: nodes.map((id) => ({ id, own: id === "a" })) }));
+  if (url.endsWith("/nodes")) {
+    looks += 1;
+    return Promise.resolve(Response.json({ nodes: nodes.map(standing) }));
+  }
   return new Promise((resolve, reject) => {
     questions.push({
       q: new URL(url, "http://gateway").searchParams.get("q"),
@@ -90,6 +100,7 @@ function fetched(url: string): Promise<Response> {
 beforeEach(async () => {
   vi.useFakeTimers();
   [questions, streams, nodes, seen] = [[], 0, ["a", "b"], new Page()];
+  [lost, looks, degraded] = [[], 0, []];
   vi.stubGlobal("fetch", fetched);
   vi.stubGlobal("EventSource", Stream);
   vi.stubGlobal("document", seen);
@@ -294,4 +305,36 @@ test("a_list_whose_stream_the_gateway_refuses_looks_every_second", async () => {
   await question(before + 1).answer("s", "x");
   expect(one.all[0]?.items.length).toBe(2);
   one.stop();
+});
+
+/** Answers the next fetch of a list that asks every second. */
+async function next(...sessions: Shown[]): Promise<void> {
+  const before = questions.length;
+  await pass(1_000);
+  expect(questions.length).toBe(before + 1);
+  await question(before).answer(...sessions);
+}
+
+test("a_silent_gateway_is_told_with_its_sessions_and_no_longer_once_they_are_back", async () => {
+  const there = (status: Session["status"]) => ({ id: "s", version: 1, status, node: "b" });
+  await question(0).answer(there("active"));
+  expect([looks, live.silent]).toEqual([1, []]);
+  lost = ["b"];
+  await next(there("lost"));
+  expect(live.silent).toEqual(["b"]);
+  lost = [];
+  await next({ ...there("closed"), version: 2 });
+  expect(live.silent).toEqual([]);
+  const before = looks;
+  await next({ ...there("closed"), version: 2 });
+  expect(looks, "while nothing is lost").toBe(before);
+});
+
+test("nobody_is_told_to_be_silent_while_no_store_carries_their_word", async () => {
+  [lost, degraded] = [["b"], ["records"]];
+  await question(0).answer({ id: "s", version: 1, status: "lost", node: "b" });
+  expect([live.silent, live.isCutOff]).toEqual([["b"], false]);
+  degraded = ["records", "live"];
+  await next({ id: "s", version: 1, status: "lost", node: "b" });
+  expect([live.silent, live.isCutOff]).toEqual([[], true]);
 });
