@@ -1,4 +1,4 @@
-// Tests what the list says of what is away, a store or another gateway, and shows all the same.
+// Tests what the list says of what is away, a store or another gateway, and shows all the same; and of an end that failed.
 import assert from "node:assert/strict";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -47,4 +47,30 @@ promise("a list names the gateway that does not answer, and the command for it, 
   standing = "serving";
   // The list alone is fetched every second; other gateways are looked at as often only while one is lost.
   await notice.waitFor({ state: "detached", timeout: 5_000 });
+});
+
+promise("an end that failed is told of its session, until it is dismissed or the session is closed", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  const id = await desk.openPlayground();
+  const detail = "The gateway has not confirmed its end.";
+  await desk.page.route(`**/api/v1/sessions/${id}`, (route) => route.fulfill({ status: 503, json: { title: "Not confirmed", detail } }));
+  await desk.at("nav-sessions").click();
+  const problem = desk.at("end-problem");
+  const end = async () => {
+    await desk.row(id).getByTestId("session-end").click();
+    await desk.at("confirm-yes").click();
+    await problem.waitFor();
+  };
+  await end();
+  assert.match(await problem.innerText(), /^The session of \S+ on playground, started .*: The gateway has not confirmed its end\./);
+  await desk.isAccessible();
+  await desk.at("end-problem-dismiss").click();
+  await problem.waitFor({ state: "detached" });
+
+  await end();
+  const headers = { authorization: `Bearer ${gateway.token}` };
+  await fetch(`${gateway.origin}/api/v1/sessions/${id}`, { method: "DELETE", headers });
+  await gateway.listed(id, "closed");
+  await problem.waitFor({ state: "detached" });
 });

@@ -38,6 +38,8 @@ export class LiveSessions {
   /** The gateways that share the list; this one first. */
   nodes = $state<Node[]>([]);
   #looksAround = false;
+  /** The last session whose end was asked for here and failed, and the error. */
+  #unended = $state.raw<{ session: Session; error: unknown } | null>(null);
 
   #stream: EventSource | null = null;
   /** Gives back the seat of the stream. */
@@ -96,6 +98,28 @@ export class LiveSessions {
   refetchSoon(): void {
     clearTimeout(this.#settle);
     this.#settle = setTimeout(() => void this.refetch(), SETTLE_MS);
+  }
+
+  /** Ends a session; see `unended` for a failure. */
+  async end(session: Session): Promise<void> {
+    this.#unended = null;
+    try {
+      await api.endSession(session.id);
+      this.refetchSoon();
+    } catch (error) {
+      this.#unended = { session, error };
+    }
+  }
+
+  /** The last session that could not be ended from here, and the error, for as long as the list shows it open. */
+  get unended(): { session: Session; error: unknown } | null {
+    const id = this.#unended?.session.id;
+    return this.items.some((item) => item.id === id && item.status !== "closed") ? this.#unended : null;
+  }
+
+  /** Forgets a failure to end a session. */
+  dismiss(): void {
+    this.#unended = null;
   }
 
   /** Whether neither store answers or is up to date: then nothing can be heard of other gateways either. */

@@ -26,6 +26,8 @@ let lost: string[];
 let looks: number;
 /** The stores that the list says are down or behind. */
 let degraded: string[];
+/** The status of the answer to a request to end a session. */
+let ends: number;
 let seen: Page;
 let live: LiveSessions;
 let stop: () => void;
@@ -83,11 +85,12 @@ function lists(many: number): { all: LiveSessions[]; stop: () => void } {
 /** A gateway as an answer shows it. */
 const standing = (id: string): Node => ({ id, own: id === "a", standing: lost.includes(id) ? "lost" : "serving" });
 
-function fetched(url: string): Promise<Response> {
+function fetched(url: string, init: RequestInit): Promise<Response> {
   if (url.endsWith("/nodes")) {
     looks += 1;
     return Promise.resolve(Response.json({ nodes: nodes.map(standing) }));
   }
+  if (init.method === "DELETE") return Promise.resolve(ends === 204 ? new Response(null, { status: ends }) : Response.json({ detail: "Not confirmed." }, { status: ends }));
   return new Promise((resolve, reject) => {
     questions.push({
       q: new URL(url, "http://gateway").searchParams.get("q"),
@@ -100,7 +103,7 @@ function fetched(url: string): Promise<Response> {
 beforeEach(async () => {
   vi.useFakeTimers();
   [questions, streams, nodes, seen] = [[], 0, ["a", "b"], new Page()];
-  [lost, looks, degraded] = [[], 0, []];
+  [lost, looks, degraded, ends] = [[], 0, [], 503];
   vi.stubGlobal("fetch", fetched);
   vi.stubGlobal("EventSource", Stream);
   vi.stubGlobal("document", seen);
@@ -337,4 +340,28 @@ test("nobody_is_told_to_be_silent_while_no_store_carries_their_word", async () =
   degraded = ["records", "live"];
   await next({ id: "s", version: 1, status: "lost", node: "b" });
   expect([live.silent, live.isCutOff]).toEqual([[], true]);
+});
+
+test("an_end_that_failed_is_told_of_its_session_until_the_list_shows_it_closed", async () => {
+  const [one, other] = ["s", "t"].map((id) => ({ id, version: 1, status: "lost" }) as Session) as [Session, Session];
+  await question(0).answer(one, other);
+  await live.end(one);
+  expect(live.unended).toMatchObject({ session: { id: "s" }, error: { detail: "Not confirmed." } });
+  await next(one, { ...other, status: "closed" });
+  expect(live.unended).not.toBeNull();
+  await next({ ...one, status: "closed" }, other);
+  expect(live.unended).toBeNull();
+});
+
+test("an_end_that_failed_is_told_until_it_is_dismissed_or_another_one_is_asked_for", async () => {
+  const session = { id: "s", version: 1, status: "lost" } as Session;
+  await question(0).answer(session);
+  await live.end(session);
+  live.dismiss();
+  expect(live.unended).toBeNull();
+  await live.end(session);
+  expect(live.unended).not.toBeNull();
+  ends = 204;
+  await live.end(session);
+  expect(live.unended).toBeNull();
 });
