@@ -25,10 +25,12 @@ promise("a changed host key is a full stop until an operator accepts it", async 
   await ada.at("target-build-box").click();
   const ending = await ada.ending();
   assert.ok(ending.includes(known) && ending.includes(sshd.fingerprint), ending);
+  assert.equal(await ada.mainButton(), "reconnect");
   for (const hidden of ["closed-review", "nav-host-keys"]) assert.equal(await ada.at(hidden).count(), 0, hidden);
 
   await grace.at("target-build-box").click();
   await grace.ending();
+  assert.equal(await grace.mainButton(), "closed-review", "to reconnect can only fail");
   await grace.at("closed-review").click();
   await grace.at("waiting-key").waitFor();
   const meaning = await grace.at("waiting-meaning").innerText();

@@ -124,6 +124,11 @@ export class Desk {
     return this.at("closed-message").innerText();
   }
 
+  /** Returns the test id of the one main button under a terminal that has ended. */
+  mainButton() {
+    return this.at("closed-message").locator(".primary").getAttribute("data-testid");
+  }
+
   /** Asserts that axe finds nothing in what the page shows. */
   async isAccessible() {
     assert.deepEqual(await this.barriers(), []);

@@ -84,6 +84,11 @@ const SAYS_NO_MORE = [
   "Its gateway has lost the right to serve it.",
 ];
 
+/** Whether the gateway's message says that a host key waits for review: until that is done, to reconnect fails. */
+export function keyWaits(reason: string | null, message: string): boolean {
+  return reason === "host_key_rejected" && message.includes("under Host keys");
+}
+
 /** Reasons whose message is the first sentence with a number in it. */
 const SAYS_ALL = ["idle_timeout", "max_duration"];
 

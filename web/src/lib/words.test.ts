@@ -1,7 +1,7 @@
 // Tests the texts that users read and type: destinations, titles from untrusted targets, sentences for every ending.
 import { describe, expect, test } from "vitest";
 import { destinationOf, parseHandTyped } from "./destination";
-import { ALL_END_REASONS, explainCloseCode, explainEnd, explainOwnEnd, explainWatchedEnd } from "./reasons";
+import { ALL_END_REASONS, explainCloseCode, explainEnd, explainOwnEnd, explainWatchedEnd, keyWaits } from "./reasons";
 import { CLOSE_CODES } from "./protocol";
 import { bytes, duration, moment, plainTitle, timeOrMoment, TITLE_CHARACTERS } from "./text";
 
@@ -108,6 +108,13 @@ describe("sentences", () => {
     ["connect_failed", null, "Connection refused.", /^Could not connect/, "Connection refused."],
   ])("%s is said once", (reason, status, message, sentence, more) => {
     expect(explainOwnEnd(reason, status, message, "ann")).toMatchObject({ sentence: expect.stringMatching(sentence) as string, more });
+  });
+
+  test("a_key_that_waits_for_review_is_told_from_one_that_the_user_declined", () => {
+    const changed = "The host key of [db]:22 has CHANGED. An operator compares the keys and decides under Host keys, where the new one waits.";
+    const declined = "The host key of db, SHA256:x, is not known and was not accepted.";
+    expect([changed, `At the jump host web: ${changed}`, declined, ""].map((message) => keyWaits("host_key_rejected", message))).toEqual([true, true, false, false]);
+    expect(keyWaits("connect_failed", changed)).toBe(false);
   });
 
   test("a_watcher_is_not_told_to_reconnect", () => {
