@@ -28,12 +28,14 @@ promise("a network that is down for half a minute costs no byte of output and no
   // The page does not know yet: this is typed into a dead connection.
   await desk.type("echo into-the-dead-line");
   assert.match(await desk.at("notice").innerText(), /does not answer/);
+  await desk.dotSays(typing, "no answer");
   await pause(DOWN_MS);
   island.passes();
   const mended = performance.now();
   await desk.reads(/^into-the-dead-line$/m, BACK_MS);
   t.diagnostic(`down for ${Math.round(mended - begun)} ms, back ${Math.round(performance.now() - mended)} ms after that`);
   await desk.stands("active");
+  await desk.dotSays(typing, null);
   await desk.ask("echo after", /^after$/m);
   const shown = await desk.screen();
   assert.equal(shown.match(/^into-the-dead-line$/gm).length, 1, shown);

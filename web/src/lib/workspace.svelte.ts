@@ -23,6 +23,8 @@ export interface Tab {
   elsewhere?: boolean;
   /** Whether its connection is broken and being made again. */
   away?: boolean;
+  /** Whether the gateway does not answer there, though the connection stands. */
+  unanswered?: boolean;
   /** Whether several lines are pasted here without asking. */
   pastesFreely?: boolean;
   /** Whether something in it waits for the user, perhaps not for long. */
@@ -31,6 +33,14 @@ export interface Tab {
 
 /** The views that an address names by one word. */
 export type Page = "sessions" | "people" | "account" | "audit" | "host-keys";
+
+/** Returns what a tab's dot says; nothing while the terminal is connected or about to be. */
+export function trouble(tab: Tab): string | undefined {
+  if (tab.closed) return "ended";
+  if (tab.elsewhere) return "not connected here";
+  if (tab.away) return "reconnecting";
+  return tab.unanswered ? "no answer" : undefined;
+}
 
 const PAGES: readonly Page[] = ["sessions", "people", "account", "audit", "host-keys"];
 
@@ -181,7 +191,7 @@ export class Workspace {
   }
 
   /** Changes a tab, and keeps the change. */
-  update(id: string, change: Partial<Pick<Tab, "title" | "closed" | "elsewhere" | "away" | "pastesFreely" | "needs">>): void {
+  update(id: string, change: Partial<Pick<Tab, "title" | "closed" | "elsewhere" | "away" | "unanswered" | "pastesFreely" | "needs">>): void {
     const tab = this.tabs.find((tab) => tab.id === id);
     if (tab === undefined) return;
     Object.assign(tab, change);
