@@ -1,4 +1,5 @@
-// Tests that in the narrowest window no button lies beyond the edge of what it belongs to, however long a name is.
+// Tests that in the narrowest window no button lies beyond the edge of what it belongs to, however long a name is, and that
+// several terminals can be told apart in a small one.
 import assert from "node:assert/strict";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -53,4 +54,28 @@ promise("a button is whole in the narrowest window", async (lab) => {
   await theirs.type("exit");
   await admin.at("closed-replay").waitFor();
   await fit(admin, "the end of a session that was watched");
+});
+
+promise("terminals of one target are told apart by whole numbers, and closed, in a small window", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  for (let nth = 0; nth < 3; nth += 1) {
+    await desk.at("nav-new").click();
+    await desk.openPlayground();
+  }
+  for (const size of [{ width: 1024, height: 700 }, { width: 390, height: 844 }]) {
+    await desk.page.setViewportSize(size);
+    const shown = await desk.page.getByRole("navigation", { name: "Terminals" }).evaluate((tabs) => {
+      const { left, right } = tabs.getBoundingClientRect();
+      const isWhole = (part) => {
+        const place = part.getBoundingClientRect();
+        return place.left >= left && place.right <= right && place.width > 0 && part.scrollWidth <= part.offsetWidth;
+      };
+      const numbers = [...tabs.querySelectorAll(".number")].filter(isWhole).map((number) => number.textContent);
+      return { numbers, closes: [...tabs.querySelectorAll("[data-testid=tab-close]")].filter(isWhole).length };
+    });
+    assert.deepEqual(shown, { numbers: ["2", "3"], closes: 3 }, `${size.width} pixels`);
+    // The words may give way, the names do not.
+    for (const name of ["Targets", "Sessions"]) await desk.page.getByRole("link", { name, exact: true }).waitFor();
+    await desk.isAccessible();
+  }
 });

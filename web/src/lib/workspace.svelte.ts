@@ -11,6 +11,8 @@ export interface Tab {
   id: string;
   /** The target's name, as shown; with a number if another tab has it already. */
   name: string;
+  /** That number; none for the first tab. */
+  number?: number;
   /** The destination of "Reconnect". */
   destination: Destination;
   /** The title that the target has set, as plain text; may be empty. */
@@ -40,6 +42,11 @@ export function trouble(tab: Tab): string | undefined {
   if (tab.elsewhere) return "not connected here";
   if (tab.away) return "reconnecting";
   return tab.unanswered ? "no answer" : undefined;
+}
+
+/** Returns a tab's name without its number, which is shown in full however little room there is. */
+export function bareName({ name, number }: Tab): string {
+  return number === undefined ? name : name.slice(0, -` ${number}`.length);
 }
 
 const PAGES: readonly Page[] = ["sessions", "people", "account", "audit", "host-keys"];
@@ -133,8 +140,7 @@ export class Workspace {
   add(session: Session, instead?: Tab, looksOn = false, from = location.hash): void {
     const { id, target } = session;
     if (!this.tabs.some((tab) => tab.id === id)) {
-      const name = this.#unlike(target, instead);
-      const tab = { id, name, destination: destinationOf(target), title: "", closed: false, looksOn };
+      const tab = { id, ...this.#unlike(target, instead), destination: destinationOf(target), title: "", closed: false, looksOn };
       const at = instead === undefined ? -1 : this.tabs.findIndex((other) => other.id === instead.id);
       if (at < 0) this.tabs.push(tab);
       else this.tabs[at] = tab;
@@ -147,11 +153,12 @@ export class Workspace {
   }
 
   /** Returns the target's name with the lowest number, if any, that tells it from the tabs except `instead`. */
-  #unlike(target: string, instead?: Tab): string {
+  #unlike(target: string, instead?: Tab): Pick<Tab, "name" | "number"> {
     const names = this.tabs.filter((tab) => tab.id !== instead?.id).map((tab) => tab.name);
-    let name = target;
-    for (let number = 2; names.includes(name); number += 1) name = `${target} ${number}`;
-    return name;
+    if (!names.includes(target)) return { name: target };
+    let number = 2;
+    while (names.includes(`${target} ${number}`)) number += 1;
+    return { name: `${target} ${number}`, number };
   }
 
   /** Opens a session and shows it, as `add()` does; rejects with an `ApiError`. */

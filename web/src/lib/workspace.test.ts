@@ -18,7 +18,7 @@ const kept = vi.hoisted(() => {
   });
   return kept;
 });
-import { parseRoute, trouble, Workspace } from "./workspace.svelte";
+import { bareName, parseRoute, trouble, Workspace } from "./workspace.svelte";
 
 const session = (id: string) => ({ id, target: "web-1" }) as Session;
 const ids = (workspace: Workspace) => workspace.tabs.map(({ id }) => id);
@@ -70,6 +70,8 @@ test("tabs_of_one_target_are_told_apart_by_a_number_and_a_new_shell_keeps_its_ta
   workspace.add(session("d"), workspace.tabs[1]);
   expect(workspace.tabs.map(({ id, name }) => [id, name])).toEqual([["a", "web-1"], ["d", "web-1 2"], ["c", "web-1 3"]]);
   expect(workspace.tabs[1]?.destination).toEqual({ target: "web-1" });
+  // As the bar shows them: the number is never cut off.
+  expect(workspace.tabs.map((tab) => [bareName(tab), tab.number])).toEqual([["web-1", undefined], ["web-1", 2], ["web-1", 3]]);
 });
 
 test("a_tab_says_that_its_gateway_does_not_answer_though_the_connection_stands", () => {
