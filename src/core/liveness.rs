@@ -1,10 +1,11 @@
-//! Decides whether a silent peer is lost: it is probed first, and each probe has its full window. Knows neither who the
-//! peer is nor how it is probed.
+//! Decides whether a silent peer is lost. It is probed each interval, whatever else comes from it; silence is judged by
+//! the probes since the last byte, each of which has its full window after an interval of silence. Knows neither who
+//! the peer is nor how it is probed.
 //!
 //! ```text
-//! heard ──interval──> probe 1 ──window──> probe 2 … ──window──> lost
-//!   ^                    │ any byte           │
-//!   └────────────────────┴────────────────────┘
+//! while bytes come:   probe ──interval──> probe ──interval──> probe …
+//! since the last one: heard ──interval──window──> probe 2 … ──window──> lost
+//!                              └ probe 1 comes by here
 //! ```
 
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ const LEEWAY_DIVISOR: u32 = 50;
 /// The rule by which a peer is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
-    /// Silence before the first probe.
+    /// The time between two probes of a peer that is heard, and the silence before the window of the first unanswered
+    /// one begins.
     pub interval: Duration,
     /// The time each probe may stay unanswered.
     pub window: Duration,
@@ -39,12 +41,14 @@ pub enum Verdict {
 pub struct Liveness {
     rule: Rule,
     last_heard: Instant,
-    /// Probes sent since the last byte, each with a full window so far.
+    /// Probes sent since the last byte.
     sent: u32,
     /// The time to judge or to probe; `None` while suspended, and after the verdict.
     due: Option<Instant>,
     /// The time the last probe was sent, or the watch began.
     asked: Instant,
+    /// The time to look whether something was heard, in which case the next probe is due.
+    look_at: Instant,
     /// The time to probe a peer that is not judged; only while suspended.
     speak_at: Option<Instant>,
 }
@@ -52,10 +56,12 @@ pub struct Liveness {
 impl Liveness {
     /// Starts watching a peer that has just been heard.
     pub fn new(now: Instant, rule: Rule) -> Self {
-        Self { rule, last_heard: now, sent: 0, due: Some(now + rule.interval), asked: now, speak_at: None }
+        let due = now + rule.interval;
+        Self { rule, last_heard: now, sent: 0, due: Some(due), asked: now, look_at: due, speak_at: None }
     }
 
-    /// Notes a byte that came at `at`. One older than the last byte known changes nothing.
+    /// Notes a byte that came at `at`. One older than the last byte known changes nothing. The next probe comes an
+    /// interval after the last one all the same: the peer may judge this side by them.
     pub fn heard(&mut self, at: Instant) {
         if at <= self.last_heard {
             return;
@@ -63,19 +69,25 @@ impl Liveness {
         self.last_heard = at;
         self.sent = 0;
         if self.due.is_some() {
-            self.due = Some(at + self.rule.interval);
+            // A byte from before the last probe, told late, is no answer to it.
+            self.due = Some(self.asked.min(at) + self.rule.interval);
         }
     }
 
-    /// Returns when something is due next; `None` after the verdict.
+    /// Returns when to note what was heard and to poll next; `None` after the verdict.
     pub fn deadline(&self) -> Option<Instant> {
-        self.due.or(self.speak_at)
+        self.due.map(|due| due.min(self.look_at)).or(self.speak_at)
     }
 
     /// Returns when [`Verdict::Lost`] comes if nothing is heard and every poll is in time; `None` while suspended.
     pub fn lost_at(&self) -> Option<Instant> {
         let left = self.rule.probes.saturating_sub(self.sent);
-        self.due.map(|due| due + self.rule.window * left)
+        self.due.map(|due| self.window_from(due) + self.rule.window * left)
+    }
+
+    /// Returns when the window of a probe that is sent at `due` begins: after an interval of silence at the earliest.
+    fn window_from(&self, due: Instant) -> Instant {
+        due.max(self.last_heard + self.rule.interval)
     }
 
     /// Returns the step that is due, once; calling it early is harmless. The first probe may come slightly early, so
@@ -84,16 +96,19 @@ impl Liveness {
         let Some(due) = self.due else { return self.speak(now) };
         let early = if self.sent == 0 { self.rule.interval / LEEWAY_DIVISOR } else { Duration::ZERO };
         if due > now + early {
+            if self.look_at <= now {
+                self.look_at = now + self.rule.interval;
+            }
             return None;
         }
         if self.sent >= self.rule.probes {
             self.due = None;
             return Some(Verdict::Lost);
         }
-        self.sent += 1;
-        self.asked = now;
         // A probe that was sent early has its whole window all the same.
-        self.due = Some(due.max(now) + self.rule.window);
+        self.due = Some(self.window_from(due.max(now)) + self.rule.window);
+        self.sent += 1;
+        (self.asked, self.look_at) = (now, now + self.rule.interval);
         Some(Verdict::Probe)
     }
 
@@ -119,7 +134,8 @@ impl Liveness {
     /// Resumes judging, from the beginning. Harmless while not suspended.
     pub fn resume(&mut self, now: Instant) {
         if self.speak_at.take().is_some() {
-            self.due = Some(now + self.rule.interval);
+            self.look_at = now + self.rule.interval;
+            self.due = Some(self.look_at);
         }
     }
 
@@ -181,8 +197,53 @@ mod tests {
         watch.poll(at(base, 5));
         watch.poll(at(base, 9));
         watch.heard(at(base, 12));
-        assert_eq!(watch.deadline(), Some(at(base, 17)));
-        assert_eq!(watch.poll(at(base, 17)), Some(Verdict::Probe));
+        assert_eq!(watch.lost_at(), Some(at(base, 25)));
+        assert_eq!(watch.deadline(), Some(at(base, 14)));
+        assert_eq!(watch.poll(at(base, 14)), Some(Verdict::Probe));
+        assert_eq!(watch.lost_at(), Some(at(base, 25)));
+    }
+
+    #[test]
+    fn a_peer_that_is_heard_all_the_time_is_probed_each_interval() {
+        let base = Instant::now();
+        let mut watch = Liveness::new(base, RULE);
+        let mut asked = Vec::new();
+        for second in 0..30 {
+            watch.heard(at(base, second));
+            assert_eq!(watch.lost_at(), Some(at(base, second + 13)));
+            asked.extend(watch.poll(at(base, second)).map(|_| second));
+        }
+        assert_eq!(asked, [5, 10, 15, 20, 25]);
+    }
+
+    #[test]
+    fn so_is_one_of_which_is_known_only_when_something_is_due() {
+        let base = Instant::now();
+        for window in [4, 27] {
+            let mut watch = Liveness::new(base, Rule { window: Duration::from_secs(window), ..RULE });
+            let (mut now, mut asked) = (base, Vec::new());
+            while now < at(base, 25) {
+                now = watch.deadline().unwrap();
+                watch.heard(now - Duration::from_millis(100));
+                asked.extend(watch.poll(now).map(|_| now.duration_since(base).as_secs()));
+            }
+            assert_eq!(asked, [5, 10, 15, 20, 25], "{window}");
+        }
+    }
+
+    #[test]
+    fn a_probe_soon_after_a_byte_brings_no_earlier_verdict() {
+        let base = Instant::now();
+        let mut watch = Liveness::new(base, RULE);
+        watch.heard(at(base, 4));
+        assert_eq!(watch.poll(at(base, 5)), Some(Verdict::Probe));
+        for seconds in [12, 16] {
+            assert_eq!(watch.poll(at(base, seconds)), None);
+            assert_eq!(
+                watch.poll(at(base, seconds + 1)),
+                Some(if seconds == 12 { Verdict::Probe } else { Verdict::Lost })
+            );
+        }
     }
 
     #[test]
@@ -212,7 +273,8 @@ mod tests {
         assert_eq!(watch.lost_at(), None, "a byte does not resume the watch");
         watch.resume(at(base, 600));
         assert_eq!(watch.lost_at(), Some(at(base, 613)), "no probe of before counts");
-        assert_eq!(watch.poll(at(base, 605)), Some(Verdict::Probe));
+        assert_eq!(watch.poll(at(base, 605) - Duration::from_millis(100)), Some(Verdict::Probe));
+        assert_eq!(watch.lost_at(), Some(at(base, 613)), "asked early, it has its whole window");
     }
 
     #[test]
@@ -244,7 +306,8 @@ mod tests {
     }
 
     proptest! {
-        /// I5: between the last byte (or stall) and the verdict lie `interval + probes × window`, and `probes` probes.
+        /// I5: between the last byte and the verdict lie `interval + probes × window`; since a stall, if there was one
+        /// later, `probes` probes had their windows.
         #[test]
         fn no_verdict_without_proof(steps in prop::collection::vec((0u8..4, 0u64..6), 1..200)) {
             let mut now = Instant::now();
@@ -259,6 +322,7 @@ mod tests {
                         Some(Verdict::Probe) => probes += 1,
                         Some(Verdict::Lost) => {
                             prop_assert!(now - quiet_since >= RULE.window * RULE.probes);
+                            prop_assert!(now - watch.last_heard() >= RULE.interval + RULE.window * RULE.probes);
                             prop_assert_eq!(probes, RULE.probes);
                             break;
                         }

@@ -138,7 +138,7 @@ pub enum GatewayFrame<'a> {
         input_offset: u64,
         /// The most unacknowledged output it will be sent, in bytes.
         output_window: u64,
-        /// The interval of pings while it is silent.
+        /// The interval of pings, whatever the browser sends.
         ping_interval_ms: u64,
         /// Whether it continues where it was.
         resumed: bool,

@@ -138,7 +138,11 @@ impl Story {
     }
 
     fn words(&mut self) -> String {
-        self.effects().iter().map(word).collect::<Vec<_>>().join(", ")
+        self.words_of(|_| true)
+    }
+
+    fn words_of(&mut self, told: impl Fn(&Effect) -> bool) -> String {
+        self.effects().iter().filter(|effect| told(effect)).map(word).collect::<Vec<_>>().join(", ")
     }
 
     /// Returns the effects of an event.
@@ -149,13 +153,17 @@ impl Story {
 
     /// Advances the time to `seconds`, calling the session whenever it is due, and returns its effects and their times.
     fn until(&mut self, seconds: f64) -> String {
+        self.until_of(seconds, |_| true)
+    }
+
+    fn until_of(&mut self, seconds: f64, told: impl Fn(&Effect) -> bool) -> String {
         let (last, mut log) = (self.moment(seconds), Vec::new());
         while let Some(due) = self.session.poll_timeout().filter(|&due| due <= last.at) {
             self.pass(due.saturating_duration_since(self.now.at));
             self.session.handle_timeout(self.now);
             let next = self.session.poll_timeout();
             assert!(next.is_none_or(|next| next > self.now.at), "asks again at once: {:?}", self.session.deadlines());
-            let words = self.words();
+            let words = self.words_of(&told);
             if !words.is_empty() {
                 log.push(format!("{}: {words}", self.clock(self.now.at)));
             }
@@ -164,12 +172,17 @@ impl Story {
         log.join("; ")
     }
 
-    /// Like [`until`](Self::until), with signs of life from every browser and the target all the time.
+    /// Like [`until`](Self::until), with signs of life from both browsers and the target all the time, and without the
+    /// probes of these.
     fn until_with_signs_of_life(&mut self, seconds: f64) -> String {
         let mut log = Vec::new();
         while self.now.at < self.moment(seconds).at && !self.session.record().is_closed() {
             let next = (self.clock(self.now.at) + 4.0).min(seconds);
-            log.push(self.until(next));
+            log.push(self.until_of(next, |effect| match effect {
+                Effect::PingBrowser(attach) => ![A, B].contains(attach),
+                Effect::ProbePeer => false,
+                _ => true,
+            }));
             self.hear();
         }
         log.retain(|words| !words.is_empty());

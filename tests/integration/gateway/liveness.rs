@@ -54,6 +54,22 @@ fn who_looks_on_at_a_quiet_shell_hears_that_the_socket_stands() {
 }
 
 #[test]
+fn a_page_that_types_all_the_time_is_pinged_each_interval() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground).set("monitor.ping_interval", "500ms"));
+    let (page, _id) = gateway.page("playground");
+    let answered = || {
+        let metrics = gateway.asks("GET", "/metrics", None).text();
+        let count = metrics.lines().find_map(|line| line.strip_prefix("pulsegate_heartbeats_total ")).unwrap();
+        count.parse::<u64>().unwrap()
+    };
+    eventually(Duration::from_secs(20), || {
+        page.runs("echo busy", "busy");
+        (answered() >= 5).then_some(())
+    });
+}
+
+#[test]
 fn an_ssh_server_that_hangs_for_a_while_is_forgiven() {
     let sshd = sshd!(Options::default());
     let gateway = Gateway::start(Home::with_sshd(&sshd));

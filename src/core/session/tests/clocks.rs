@@ -87,7 +87,7 @@ fn a_silent_target_is_probed_twice_and_its_end_is_its_last_byte() {
     let heard = Activity { peer_heard: Some(story.moment(1.5).at), ..Activity::default() };
     story.tell(Event::Activity(heard));
     assert_eq!(story.deadline("peer_lost"), Some(14.5));
-    assert_eq!(story.until(20.0), "6.5: probe; 10.5: probe; 14.5: close_link, closed(peer_lost), finish");
+    assert_eq!(story.until(20.0), "5: probe; 10.5: probe; 14.5: close_link, closed(peer_lost), finish");
     assert_eq!((story.end_time(), story.detected_at()), (1.5, 14.5));
 }
 
@@ -178,7 +178,7 @@ fn a_target_that_told_an_exit_has_a_grace_for_its_last_output() {
     assert_eq!(story.deadline("exited"), Some(7.0));
     story.until(3.0);
     story.hear();
-    assert_eq!(story.until(7.0), "7: close_link, closed(exited), finish");
+    assert_eq!(story.until_with_signs_of_life(7.0), "7: close_link, closed(exited), finish");
     assert_eq!(story.session.record().exit_status, Some(3));
 }
 
@@ -188,8 +188,7 @@ fn last_output_that_still_comes_is_waited_for() {
     story.until_with_signs_of_life(2.0);
     story.tell(exited());
     for seconds in [6.0, 10.0, 14.0] {
-        assert_eq!(story.until(seconds), "");
-        story.hear();
+        assert_eq!(story.until_with_signs_of_life(seconds), "");
         story.say();
         assert_eq!(story.deadline("exited"), Some(seconds + 5.0));
     }
@@ -282,11 +281,18 @@ fn sessions_that_begin_at_different_times_have_their_checkpoints_together() {
 #[test]
 fn signs_of_life_of_a_browser_alone_are_made_durable() {
     let mut story = Story::active(Limits { peer: QUIET, ..CHECKPOINT });
+    let mut log = Vec::new();
     for turn in 1..=7 {
-        assert_eq!(story.until(f64::from(turn) * 4.0), "");
+        log.push(story.until(f64::from(turn) * 4.0));
         story.tell(Event::BrowserHeard { attach: A, at: story.now.at });
     }
-    assert_eq!(story.until(31.0), "30: checkpoint");
+    log.push(story.until(31.0));
+    log.retain(|words| !words.is_empty());
+    assert_eq!(
+        log.join("; "),
+        "5: ping 1; 10: ping 1; 15: ping 1; 20: ping 1; 25: ping 1; 30: ping 1, checkpoint",
+        "and it is pinged each interval"
+    );
     assert_eq!(story.session.record().last_seen_at, Some(story.moment(28.0).utc));
 }
 
@@ -301,7 +307,7 @@ fn watchers_are_counted_as_they_come_and_go() {
     story.tell(lost(B));
     assert_eq!(story.until(2.0), "1: checkpoint");
     assert_eq!(story.session.record().watchers, 0);
-    assert_eq!(story.until_with_signs_of_life(31.0), "5: ping 1, probe; 30: checkpoint", "the next one has its time");
+    assert_eq!(story.until_with_signs_of_life(31.0), "30: checkpoint", "the next one has its time");
     story.tell(observed(B));
     story.until(32.0);
     story.tell(end(EndReason::UserClosed));
