@@ -259,6 +259,16 @@ mod tests {
 
     use super::*;
 
+    impl Observations {
+        /// Returns how many ends were timed into both stores.
+        pub fn timed_ends(&self) -> u64 {
+            let (mut registry, mut text) = (Registry::default(), String::new());
+            registry.register("ends", "Ends", self.session_cleanup.clone());
+            encode(&mut text, &registry).unwrap();
+            text.lines().find_map(|line| line.strip_prefix("ends_count ")).unwrap().parse().unwrap()
+        }
+    }
+
     #[test]
     fn what_becomes_of_messages_stands_at_zero_before_the_first() {
         let (mut registry, mut text) = (Registry::default(), String::new());

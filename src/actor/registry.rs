@@ -65,7 +65,7 @@ mod view;
 
 use ends::Ends;
 use entry::{Entry, Opening, Place};
-use flush::{Ending, Waiter};
+use flush::Waiter;
 use life::{Earlier, Outbox, Recovery, Right, Witnesses};
 pub use life::{OwnLease, RecordsAtStart, begin_epoch};
 use mend::SweepUnderWay;
@@ -112,7 +112,6 @@ pub struct RegistryActor {
     view: View,
     waiters: HashMap<SessionId, Vec<(u64, Waiter)>>,
     openings: HashMap<SessionId, Opening>,
-    endings: HashMap<SessionId, Ending>,
     timer: Alarm,
     outbox: Outbox,
     recovery: Recovery,
@@ -197,7 +196,7 @@ impl RegistryActor {
             gone: Retirement::new(None),
             others,
             sequence: settings.incarnation.first_place(),
-            ends: Ends::new(observations.clone(), audit),
+            ends: Ends::new(observations.clone(), audit, stores.records.is_none()),
             settings,
             stores,
             observations,
@@ -207,7 +206,6 @@ impl RegistryActor {
             per_user: HashMap::new(),
             waiters: HashMap::new(),
             openings: HashMap::new(),
-            endings: HashMap::new(),
             sweeps: Vec::new(),
             timer: Alarm::default(),
             outbox: Outbox::default(),
@@ -270,7 +268,7 @@ impl RegistryActor {
             if let Some(records) = &mut registry.records {
                 records.spill();
             }
-            registry.view.lost = true;
+            registry.compare_soon(ctx);
             registry.refill(ctx);
             registry.seal_recordings(ctx);
         }));

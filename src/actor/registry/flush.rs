@@ -19,7 +19,7 @@ use crate::{
     },
     core::{
         ledger::{Gaps, Priority},
-        record::{Durable, EndReason, Record, SessionId, UtcMicros},
+        record::{Durable, EndReason, Record, SessionId},
     },
     store::{StoreError, Write},
 };
@@ -30,9 +30,6 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 /// Time an open in the journal waits for the records too, before it is acknowledged as durable in the journal.
 const RECORDS_WAIT: Duration = Duration::from_millis(50);
 
-/// Endings timed on their way into the stores at once; further ones are not timed, which bounds memory in an outage.
-const MAX_TIMED_ENDINGS: usize = 20_000;
-
 /// A caller that waits until a session's record is in the journal.
 pub(super) enum Waiter {
     /// A session that announced a change.
@@ -41,13 +38,6 @@ pub(super) enum Waiter {
     Closed(oneshot::Sender<Record>),
     /// The caller that opens a session.
     Opened(oneshot::Sender<Result<Record, GatewayError>>),
-}
-
-/// An ending on its way into the stores.
-pub(super) struct Ending {
-    detected: UtcMicros,
-    records: bool,
-    live: bool,
 }
 
 /// The store that a batch was written to.
@@ -121,7 +111,7 @@ impl RegistryActor {
             (Store::Live, Some(Outcome::Taken(batch, _))) => {
                 for write in batch {
                     if write.record.is_closed() {
-                        self.ended(write.record.id, store);
+                        self.ends.shown(write.record.id);
                     }
                     self.view.sink.settle();
                 }
@@ -249,12 +239,6 @@ impl RegistryActor {
         let Some(entry) = self.index.remove(&record.id) else { return };
         self.forget_user(&entry.record.username);
         self.ends.tell(close);
-        if let Some(detected) = record.detected_at
-            && self.endings.len() < MAX_TIMED_ENDINGS
-        {
-            let ending = Ending { detected, records: self.records.is_none(), live: false };
-            self.endings.insert(record.id, ending);
-        }
     }
 
     /// Answers the waiters for this version or an older one. An open waits [`RECORDS_WAIT`] longer for the records.
@@ -335,7 +319,7 @@ impl RegistryActor {
     pub(super) fn forget_view(&mut self) {
         self.view.sink.ledger.clear();
         self.view.lost = true;
-        self.endings.clear();
+        self.ends.forget();
     }
 
     fn recorded(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {
@@ -348,6 +332,10 @@ impl RegistryActor {
                 self.tell_view(Self::priority(&write), write.record.clone());
                 self.note_ended(write.record.id);
                 self.ends.tell(&write);
+                // The view may have had it first.
+                if !self.view.lost && self.view.sink.ledger.peek(write.record.id).is_none() {
+                    self.ends.shown(write.record.id);
+                }
             }
             let record = write.record;
             let (id, rank) = (record.id, record.rank());
@@ -357,7 +345,7 @@ impl RegistryActor {
             }
             self.opened(id, Durable::Records);
             if record.is_closed() {
-                self.ended(id, Store::Records);
+                self.ends.recorded(id);
             }
             self.sink_of_records().settle();
         }
@@ -372,20 +360,6 @@ impl RegistryActor {
             }
             registry.refill(ctx);
         }));
-    }
-
-    fn ended(&mut self, id: SessionId, store: Store) {
-        let Some(ending) = self.endings.get_mut(&id) else { return };
-        match store {
-            Store::Journal => {}
-            Store::Records => ending.records = true,
-            Store::Live => ending.live = true,
-        }
-        if ending.records && ending.live {
-            let micros = clock::utc().0.saturating_sub(ending.detected.0).max(0);
-            self.observations.session_cleanup.observe(micros as f64 / 1e6);
-            self.endings.remove(&id);
-        }
     }
 
     fn forget_user(&mut self, username: &str) {

@@ -236,9 +236,12 @@ impl RegistryActor {
         let (witnesses, ends) = (Witnesses::of(&self.stores), self.ends.clone());
         let recovery =
             async move { recover_records(records.as_ref(), journal.as_ref(), &earlier, witnesses, &ends).await };
-        ctx.spawn(recovery.into_actor(self).map(|outcome, registry, _| match outcome {
+        ctx.spawn(recovery.into_actor(self).map(|outcome, registry, ctx| match outcome {
             Ok(0) => {}
-            Ok(closed) => tracing::info!(closed, "sessions of earlier starts were open in the records only"),
+            Ok(closed) => {
+                tracing::info!(closed, "sessions of earlier starts were open in the records only");
+                registry.compare_soon(ctx);
+            }
             Err(error) => {
                 tracing::warn!(%error, "sessions of earlier starts could not be closed in the records yet");
                 registry.recovery = Recovery::Journal;

@@ -45,15 +45,20 @@ pub(super) struct View {
     beating: bool,
     /// Whether a renewal of the lease in it is under way.
     renewing: bool,
+    /// Whether it answered: what it does not have then was lost since.
+    answered: bool,
     /// Whether it lacks data, and is to be rebuilt once it answers.
     pub lost: bool,
+    /// Whether it may show closed sessions as open, and is to be compared once it answers.
+    outdated: bool,
     reminder: Reminder,
 }
 
 impl View {
     pub(super) fn new(sink: Sink, marks: ActivityReceiver) -> Self {
         let reminder = Reminder { due: clock::instant() + REMINDER, after: None, reading: false };
-        Self { sink, marks, beating: false, renewing: false, lost: false, reminder }
+        let (beating, renewing, answered, lost, outdated) = (false, false, false, false, false);
+        Self { sink, marks, beating, renewing, answered, lost, outdated, reminder }
     }
 
     /// Queues again the work that was under way in a failed context.
@@ -113,7 +118,10 @@ impl RegistryActor {
                     let lost = std::mem::take(&mut registry.view.lost);
                     if lost || !whole {
                         registry.rebuild(ctx);
+                    } else if registry.view.outdated {
+                        registry.compare(ctx);
                     }
+                    registry.view.answered = true;
                     registry.flush(ctx);
                 }
                 Err(error) => registry.view.sink.fails(&error, Duration::ZERO),
@@ -155,18 +163,16 @@ impl RegistryActor {
         self.flush(ctx);
     }
 
-    /// Writes every open session into the view, and removes from it this node's sessions that are not open any more.
+    /// Writes every open session into the view, and compares it.
     fn rebuild(&mut self, ctx: &mut Context<Self>) {
-        // At a start an in-memory view is empty, and so is the index: nothing is lost.
-        if !self.index.is_empty() {
+        // Before its first answer it had nothing to lose.
+        if self.view.answered && !self.index.is_empty() {
             tracing::info!(
                 open = self.index.len(),
                 "the live view lost entries; every open session is written to it again"
             );
         }
         let now = clock::instant();
-        // The ends are lost as well.
-        self.view.remind_at(now);
         let mut open: Vec<Record> = self.index.values().filter_map(|entry| entry.durable.clone()).collect();
         open.sort_unstable_by_key(|record| record.id);
         for record in open {
@@ -175,12 +181,37 @@ impl RegistryActor {
                 return self.forget_view();
             }
         }
+        self.compare(ctx);
+    }
+
+    /// Compares the view once it answers.
+    pub(super) fn compare_soon(&mut self, ctx: &mut Context<Self>) {
+        self.view.outdated = true;
+        if self.view.answered {
+            self.compare(ctx);
+        }
+    }
+
+    /// Removes from the view this node's sessions that are not open any more.
+    fn compare(&mut self, ctx: &mut Context<Self>) {
+        self.view.outdated = false;
+        // It may lack ends as well.
+        self.view.remind_at(clock::instant());
+        let unshown = self.ends.unshown();
         let (stores, settings) = (self.stores.clone(), self.settings.clone());
         let known: HashSet<SessionId> = self.index.keys().copied().collect();
         let looking = async move { ghosts(&stores, &settings.node, settings.epoch, known).await };
         ctx.spawn(looking.into_actor(self).map(|found, registry, ctx| match found {
             Ok(closed) => {
                 registry.observations.store_divergence.set(i64::try_from(closed.len()).unwrap_or(i64::MAX));
+                let shown: HashSet<SessionId> = closed.iter().map(|record| record.id).collect();
+                let waits =
+                    |id| [&registry.journal, &registry.view.sink].iter().any(|sink| sink.ledger.peek(id).is_some());
+                // What it does not show has nothing to be closed there.
+                unshown
+                    .into_iter()
+                    .filter(|id| !shown.contains(id) && !waits(*id))
+                    .for_each(|id| registry.ends.shown(id));
                 for record in closed {
                     let write = Write { record, transitions: Vec::new() };
                     if registry.view.sink.ledger.push(clock::instant(), Priority::Repair, write).is_err() {
@@ -191,7 +222,7 @@ impl RegistryActor {
             }
             Err(error) => {
                 tracing::warn!(%error, "the live view could not be compared; it is tried again");
-                registry.view.lost = true;
+                registry.view.outdated = true;
             }
         }));
     }

@@ -8,9 +8,9 @@ use crate::{
     actor::registry::RegistryMessage,
     core::{
         audit::{Action, Deed},
-        record::{EndReason, SessionId},
+        record::{EndReason, Epoch, NodeId, Record, SessionId},
     },
-    store::{Journal, LiveStore, audit::AuditQuery},
+    store::{Journal, LiveStore, RecordStore, Write, audit::AuditQuery},
 };
 
 /// Number of sessions that end at once: several times as many as one batch closes.
@@ -85,6 +85,28 @@ async fn each_end_is_in_the_audit_log_once_with_who_opened_it_and_how_it_ended()
         assert_eq!((actor.as_str(), client_ip, subject.as_str()), ("ada", Some([192, 0, 2, 9].into()), "web-1"));
         assert!(detail.starts_with(&format!("Session {id}, opened 20")), "{detail}");
         assert!(detail.ends_with(&format!("Z: {how}. ended by a test")), "{detail}");
+    }
+}
+
+#[actix_rt::test]
+async fn what_an_earlier_start_left_open_is_timed_into_both_stores_too() {
+    for house in [House::new().await, House::with_records().await] {
+        let served = house.find(house.open().await).await;
+        // No store takes what is open of an earlier start, as a restored one may have it.
+        let id = SessionId::new(served.start_time, [9; 10]);
+        let left = Record { id, node: NodeId("elsewhere".into()), epoch: Epoch(0), ..served };
+        let write = vec![Write { record: left, transitions: vec![] }];
+        match &house.remote {
+            Some(remote) => {
+                remote.store.apply(write).await.unwrap();
+                house
+                    .alters_records("UPDATE session_records SET node_id = 'node-test' WHERE node_id = 'elsewhere'")
+                    .await;
+            }
+            None => house.records.store.apply(write).await.unwrap(),
+        }
+        house.gateway.recover().await.unwrap();
+        eventually(async || house.gateway.observations().timed_ends() == 1).await;
     }
 }
 

@@ -113,6 +113,7 @@ async fn what_stands_open_without_an_actor_is_closed_and_a_dry_run_leaves_it() {
     house.eventually(async || remote.get(own.id).await.unwrap().unwrap().is_closed()).await;
     assert_eq!(remote.get(own.id).await.unwrap().unwrap().end_reason, Some(EndReason::ActorFailed));
     assert_eq!(ended(&house, EndReason::ActorFailed), 1);
+    house.eventually(async || house.gateway.observations().timed_ends() == 1).await;
     assert_eq!(house.find(id).await.status, Status::Active, "what is served goes on");
 }
 
@@ -170,6 +171,7 @@ async fn an_end_that_two_sweeps_conclude_of_another_node_is_told_and_counted_onc
     };
     assert_eq!(mend().await, [Stood { id: other.id, action: Action::Infer, mends: true }]);
     house.eventually(async || ended(&house, EndReason::NodeLost) == 1).await;
+    house.eventually(async || house.gateway.observations().timed_ends() == 1).await;
     assert!(remote.get(other.id).await.unwrap().unwrap().is_closed());
     assert_eq!(mend().await, []);
 }

@@ -109,6 +109,10 @@ fn every_session_of_a_killed_gateway_is_closed_before_the_next_says_ready() {
         assert!(session["version"].as_u64().unwrap() > before[id]["version"].as_u64().unwrap());
         assert_eq!(gateway.history(id).iter().filter(|detail| detail.contains("Opened")).count(), 1);
     }
+    eventually(PATIENCE, || {
+        let metrics = gateway.asks("GET", "/metrics", None).text();
+        metrics.contains("\npulsegate_session_cleanup_seconds_count 50\n").then_some(())
+    });
     let late = gateway.socket(&pages[0].1);
     late.says(json!({"type": "attach", "cols": 80, "rows": 24, "mode": "interactive", "client_id": "c"}));
     assert_eq!(late.closed()["reason"], "node_lost");

@@ -7,7 +7,7 @@ use crate::{
     actor::{Settings, clock, registry::ends::Ends, stores::Stores},
     core::{
         audit::Action,
-        record::{Authority, Epoch, NodeId, Record, Status, UtcMicros},
+        record::{Authority, Epoch, NodeId, Record, SessionId, Status, UtcMicros},
     },
     recording::{
         Seal,
@@ -190,6 +190,8 @@ pub(super) async fn recover_records(
         if !unknown.is_empty() {
             ended.extend(close(journal, earlier, &mut witnesses, ends, unknown).await?);
         }
+        let told: Vec<SessionId> = ended.iter().map(|end| end.record.id).collect();
         records.apply(ended).await?;
+        told.into_iter().for_each(|id| ends.recorded(id));
     }
 }

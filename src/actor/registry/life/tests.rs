@@ -33,7 +33,7 @@ fn told(record: &Record) -> Vec<Write> {
 /// Returns the counts of ends, and what counts them.
 fn ends() -> (Observations, Ends) {
     let seen = Observations::default();
-    (seen.clone(), Ends::new(seen, Audit::start(Arc::new(MemoryAudit::default()))))
+    (seen.clone(), Ends::new(seen, Audit::start(Arc::new(MemoryAudit::default())), false))
 }
 
 /// Returns the number of ends counted as `node_lost`.
@@ -65,7 +65,9 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
     let ended = journal.get(active.id).await.unwrap().unwrap();
     assert_eq!((ended.end_reason, ended.version), (Some(EndReason::NodeLost), 3));
     assert_eq!(records.get(active.id).await.unwrap().unwrap(), ended);
-    assert_eq!(lost(&seen), 1);
+    assert_eq!((lost(&seen), seen.timed_ends()), (1, 0));
+    ends.shown(active.id);
+    assert_eq!(seen.timed_ends(), 1, "it is in both stores");
     let history = journal.history(active.id).await.unwrap();
     assert_eq!(history.iter().filter(|passed| passed.status == Status::Closed).count(), 1);
 }
