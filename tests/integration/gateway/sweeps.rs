@@ -3,8 +3,18 @@
 use crate::support::{
     eventually,
     gateway::{Gateway, Home},
+    playground::Playground,
     terminal::PATIENCE,
 };
+
+#[test]
+fn a_start_that_lost_nothing_says_so_of_nothing() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    let (_page, _id) = gateway.page("playground");
+    eventually(PATIENCE, || gateway.home.logs().contains("the interval of the sweeps has changed").then_some(()));
+    assert!(!gateway.home.logs().contains("the live view lost entries"), "{}", gateway.home.logs());
+}
 
 #[test]
 fn how_fast_the_sweeps_go_is_in_the_log_and_in_the_metrics() {
