@@ -108,7 +108,7 @@ fn check_prints_a_line_per_mistake_or_json() {
     assert_eq!(check(Some(path.clone()), false), Outcome { text, code: 1 });
     let json = check(Some(path.clone()), true);
     let expected = serde_json::json!({"mistakes": [{
-        "source": path, "line": 2, "column": 3, "key": "session.output_windw",
+        "source": path, "file": path, "line": 2, "column": 3, "key": "session.output_windw",
         "message": "unknown key; did you mean output_window?",
     }], "warnings": []});
     assert_eq!((serde_json::from_str(&json.text).ok(), json.code), (Some(expected), 1));

@@ -10,6 +10,8 @@ use thiserror::Error;
 pub struct Mistake {
     /// The file as it was named, or the environment variable.
     pub source: String,
+    /// The file as it was named; `None` if it is an environment variable.
+    pub file: Option<String>,
     /// Its line in the file, from 1.
     pub line: Option<u64>,
     /// Its column in the file in characters, from 1.
@@ -135,7 +137,8 @@ impl Report {
     /// Adds a mistake at an exact place, once.
     pub fn add(&mut self, source: String, position: Option<Position>, path: &str, message: String) {
         let (line, column) = position.unzip();
-        let mistake = Mistake { source, line, column, key: path.to_owned(), message };
+        let file = Some(source.clone()).filter(|source| *source == self.file);
+        let mistake = Mistake { source, file, line, column, key: path.to_owned(), message };
         if !self.mistakes.contains(&mistake) {
             self.mistakes.push(mistake);
         }
@@ -189,5 +192,21 @@ pub(super) fn unknown(name: &str, known: &[&str]) -> String {
         format!("unknown key; allowed are {}", known.join(", "))
     } else {
         "unknown key".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_in_a_variable_names_no_file() {
+        let mut report = Report::new("config.yaml".to_owned());
+        for (source, position) in [("config.yaml", Some((2, 3))), ("PULSEGATE_ADMIN_TOKEN", None)] {
+            report.add(source.to_owned(), position, "", "wrong".to_owned());
+        }
+        let ConfigErrors { mistakes } = report.finish().unwrap_err();
+        let files: Vec<_> = mistakes.iter().map(|mistake| mistake.file.as_deref()).collect();
+        assert_eq!(files, [Some("config.yaml"), None]);
     }
 }
