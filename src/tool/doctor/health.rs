@@ -1,7 +1,12 @@
 //! Checks each thing a gateway keeps by itself: the folder, the disk, the schema, the chain of events, the audit log.
 //! Compares nothing.
 
-use std::{fmt, fs, io::ErrorKind, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    fmt, fs,
+    io::ErrorKind,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -10,7 +15,9 @@ use super::{name, plan::Difference, plural};
 use crate::{
     config::{Config, Records},
     core::record::SessionId,
-    data_dir, ssh,
+    data_dir,
+    recording::directory::FOLDER,
+    ssh,
     store::{
         Journal, ListQuery, RecordStore, StoreError, Verdict,
         schema::Step,
@@ -159,15 +166,37 @@ pub fn folder(config: &Config, mend: bool) -> anyhow::Result<Vec<Finding>> {
         Ok(None) => Finding::note("node", "there is no node.id: the first start of a gateway makes one".to_owned()),
         Err(error) => Finding::ill("node", error.to_string(), "restore node.id from a backup, or set node.id"),
     });
-    let disk = rustix::fs::statvfs(data_dir).context("cannot ask for the free room on the disk")?;
+    findings.extend(rooms(data_dir)?);
+    Ok(findings)
+}
+
+/// Checks the room on the disk of the data directory, and on that of the recordings if it is another one.
+fn rooms(data_dir: &Path) -> anyhow::Result<Vec<Finding>> {
+    const FULL: &str = "make room: a gateway whose disk is full opens no sessions";
+    const UNRECORDED: &str = "make room: recordings that cannot be written have holes, and where they are required no \
+        session is opened";
+    let mut findings = vec![room("disk", data_dir, FULL)?];
+    let recordings = data_dir.join(FOLDER);
+    let has_its_own = match fs::metadata(&recordings) {
+        Ok(metadata) => {
+            let data_dir = fs::metadata(data_dir).with_context(|| format!("cannot look at {}", data_dir.display()))?;
+            metadata.dev() != data_dir.dev()
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(error) => return Err(error).with_context(|| format!("cannot look at {}", recordings.display())),
+    };
+    if has_its_own {
+        findings.push(room("disk of the recordings", &recordings, UNRECORDED)?);
+    }
+    Ok(findings)
+}
+
+fn room(check: &'static str, folder: &Path, advice: &str) -> anyhow::Result<Finding> {
+    let disk = rustix::fs::statvfs(folder)
+        .with_context(|| format!("cannot ask for the free room on the disk of {}", folder.display()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let says = format!("{} MiB free", free >> 20);
-    findings.push(if free >= LITTLE_DISK {
-        Finding::sound("disk", says)
-    } else {
-        Finding::ill("disk", says, "make room: a gateway whose disk is full opens no sessions")
-    });
-    Ok(findings)
+    Ok(if free >= LITTLE_DISK { Finding::sound(check, says) } else { Finding::ill(check, says, advice) })
 }
 
 /// Checks, where there is no node.id, that there are no sessions of a node either.
@@ -252,4 +281,24 @@ pub async fn journal(journal: &SqliteStore, config: &Config) -> Vec<Finding> {
         (Err(error), _) => failed("outbox", error),
     };
     vec![pages, chain, audit, outbox]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_of_their_own_under_the_recordings_is_a_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = || rooms(dir.path()).unwrap().iter().skip(1).map(|of| (of.check, of.state)).collect::<Vec<_>>();
+        assert_eq!(told(), []);
+        fs::create_dir(dir.path().join(FOLDER)).unwrap();
+        assert_eq!(told(), [], "they are on the same disk");
+        fs::remove_dir(dir.path().join(FOLDER)).unwrap();
+        // Its file system has no room for anybody.
+        symlink("/proc", dir.path().join(FOLDER)).unwrap();
+        assert_eq!(told(), [("disk of the recordings", State::Ill)]);
+    }
 }
