@@ -11,7 +11,10 @@ use russh::keys::{
 use sha2::{Digest as _, Sha256};
 
 use super::{ConnectError, host_pattern::is_match, person::clean_line};
-use crate::core::{record::UtcMicros, rfc3339::Rfc3339};
+use crate::core::{
+    record::UtcMicros,
+    rfc3339::{Rfc3339, WholeSeconds},
+};
 
 /// Prefix of the comment that records who trusted a line's key; the name and the time follow.
 const TRUSTED_BY: &str = "trusted by ";
@@ -257,7 +260,7 @@ impl Trusted {
 
 impl std::fmt::Display for Trusted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at {}", self.by, Rfc3339(self.at))
+        write!(f, "{} at {}", self.by, WholeSeconds(self.at))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     core::{
         neighbours::Standing,
         record::{Authority, Record, Status, Transition, UtcMicros},
-        rfc3339::Rfc3339,
+        rfc3339::WholeSeconds,
     },
     store::Excerpt,
 };
@@ -17,7 +17,7 @@ pub const NO_HISTORY: &str = " Its history cannot be read now.";
 pub fn here(why: &Why, now: UtcMicros) -> String {
     let status = why.session.status;
     let entered = entered(&why.history, status);
-    let since = entered.map_or_else(String::new, |entered| format!(" since {}", Rfc3339(entered.at)));
+    let since = entered.map_or_else(String::new, |entered| format!(" since {}", WholeSeconds(entered.at)));
     let heard = |at: Option<UtcMicros>| {
         at.map_or_else(|| "not heard yet".to_owned(), |at| format!("last heard {} ago", seconds(age_ms(at, now))))
     };
@@ -130,21 +130,20 @@ mod tests {
     fn each_status_is_told_with_its_beginning_and_its_evidence() {
         let born = (80_000, Status::Connecting, "Opened.");
         let dialled = why(&[born], &[("login_limit", 40_000)]);
-        let told =
-            "Connecting since 2025-06-15T15:07:00.000000Z: it waits for the target and the login, 40.0 s more at most.";
+        let told = "Connecting since 2025-06-15T15:07:00Z: it waits for the target and the login, 40.0 s more at most.";
         assert_eq!(here(&dialled, NOW), told);
         let waits = here(&why(&[born], &[]), NOW);
         assert!(waits.contains("waits for its browser to attach"), "{waits}");
         let noted = (30_000, Status::Active, "Something was noted.");
         let mut active = why(&[born, SHELL, noted], &[("browser_lost", 9_000)]);
         (active.browser_heard_at, active.peer_heard_at) = (Some(ago(1_250)), Some(ago(300)));
-        let told = "Active since 2025-06-15T15:07:20.000000Z: the browser was last heard 1.2 s ago; \
+        let told = "Active since 2025-06-15T15:07:20Z: the browser was last heard 1.2 s ago; \
                     the target was last heard 0.3 s ago.";
         assert_eq!(here(&active, NOW), told);
         let left = (7_000, Status::Detached, "The browser left.");
         let mut detached = why(&[born, SHELL, left], &[("detach_expired", 23_000)]);
         (detached.browser_heard_at, detached.peer_heard_at) = (Some(ago(8_000)), Some(ago(300)));
-        let told = "Detached since 2025-06-15T15:08:13.000000Z: The browser left. The browser was last heard 8.0 s ago, \
+        let told = "Detached since 2025-06-15T15:08:13Z: The browser left. The browser was last heard 8.0 s ago, \
                     the target last heard 0.3 s ago. A browser may come back within 23.0 s.";
         assert_eq!(here(&detached, NOW), told);
     }

@@ -66,7 +66,7 @@ fn an_operator_decides_about_a_changed_key_and_everybody_else_meets_a_full_stop(
     let [ada, grace] = ["ada", "grace"].map(|name| Person::signs_in(&gateway, name, PASSWORD).unwrap());
     for person in [&ada, &grace] {
         let message = refused(person);
-        for words in ["CHANGED", "line 2 of known_hosts, trusted by otto at 2026-01-02T03:04:05", "Host keys"] {
+        for words in ["CHANGED", "line 2 of known_hosts, trusted by otto at 2026-01-02T03:04:05Z", "Host keys"] {
             assert!(message.contains(words), "{words} in {message}");
         }
     }

@@ -130,7 +130,7 @@ async fn a_changed_key_waits_until_it_is_accepted_and_takes_the_place_of_the_old
     let trusted = "trusted by otto 2026-01-02T03:04:05.000000Z";
     know(&caller, &format!("# ours\n{} {} {trusted}\n", name(&sshd), kept.join(" ")));
     let refusal = caller.refusal().await.to_string();
-    assert!(refusal.contains("trusted by otto at 2026-01-02T03:04:05"), "{refusal}");
+    assert!(refusal.contains("trusted by otto at 2026-01-02T03:04:05Z"), "{refusal}");
     let keys = caller.settings.host_keys.clone();
     let overview = keys.overview().await.unwrap();
     let [review] = &overview.waiting[..] else { panic!("{overview:?}") };
