@@ -254,6 +254,7 @@ impl From<GatewayError> for Problem {
             GatewayError::NotReady
             | GatewayError::Overloaded
             | GatewayError::Store
+            | GatewayError::LeaseLost
             | GatewayError::Unreadable
             | GatewayError::Unaudited
             | GatewayError::Failed => Self::unavailable(words, 1),

@@ -161,6 +161,12 @@ pub enum GatewayError {
     /// The record could not be made durable.
     #[error("The session store does not answer. Nothing was opened; try again, and tell the operator if it goes on.")]
     Store,
+    /// The gateway's right to serve is over.
+    #[error(
+        "This gateway has lost its lease in the session store, so it may serve no session now. Nothing was opened; try \
+         again, and tell the operator if it goes on."
+    )]
+    LeaseLost,
     /// A store could not be read, or the other gateway could not be reached.
     #[error("The session store does not answer. Try again in a moment, and tell the operator if it goes on.")]
     Unreadable,

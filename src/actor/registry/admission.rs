@@ -65,7 +65,9 @@ impl RegistryActor {
             Err(GatewayError::TooMany { max })
         } else if of_user >= max_user {
             Err(GatewayError::TooManyOfUser { max: max_user })
-        } else if !self.shared.open_blockers.is_empty() || self.is_fenced() {
+        } else if self.is_fenced() {
+            Err(GatewayError::LeaseLost)
+        } else if !self.shared.open_blockers.is_empty() {
             Err(GatewayError::Store)
         } else {
             Ok(())

@@ -393,7 +393,7 @@ fn nobody_is_let_in_from_the_moment_the_right_to_serve_is_over() {
             // The registry has not checked its right yet.
             assert_eq!(house.gateway.readiness().await.reasons, [""; 0]);
             let refused = house.gateway.open(request()).await;
-            assert!(matches!(refused, Err(GatewayError::Store)), "{refused:?}");
+            assert!(matches!(refused, Err(GatewayError::LeaseLost)), "{refused:?}");
         });
     });
 }
