@@ -48,7 +48,7 @@ fn words(node: &Node, moved: bool) -> (&'static str, String) {
     match node.holder {
         Holder::Held if moved => ("serving", "renewed while looked at".to_owned()),
         Holder::Held => (
-            "silent",
+            "lost",
             format!(
                 "stood still for {:.1} s; is it gone for sure? `pulsegate node confirm-dead {}`",
                 WATCH.as_secs_f64(),

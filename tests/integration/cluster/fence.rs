@@ -148,7 +148,7 @@ fn a_person_who_knows_that_a_node_is_gone_has_its_sessions_closed() {
     assert!(status.code() == Some(1) && said.contains("known are: gw-1, gw-2"), "{said}");
     two.dies();
     let (status, said) = tool.run(&["--json", "nodes"]);
-    assert!(status.success() && said.contains("\"state\":\"silent\""), "{said}");
+    assert!(status.success() && said.contains("\"state\":\"lost\""), "{said}");
     let (status, said) = tool.run(&["node", "confirm-dead", "gw-2"]);
     assert!(status.success() && said.contains("gw-2 is fenced"), "{said}");
     let (_, log) = tool.run(&["audit", "export"]);
