@@ -45,10 +45,12 @@ fn is_concluded(event: &Transition) -> bool {
 }
 
 /// Whether the records have an event as the journal has it. An end that the owner wrote to the live view in time and not
-/// to the records is taken over from there by the node that fenced it, which says so.
+/// to the records is taken over from there by the node that fenced it, which says so; it is no earlier than its session
+/// began, however far the owner's clock was set back.
 fn is_same(told: &Transition, event: &Transition) -> bool {
     let taken_over = told.detail.ends_with("the live view remembered it.");
-    told == event || taken_over && *told == Transition { detail: told.detail.clone(), ..event.clone() }
+    told == event
+        || taken_over && *told == Transition { detail: told.detail.clone(), at: told.at.max(event.at), ..event.clone() }
 }
 
 /// Returns every open session that a gateway lists.
