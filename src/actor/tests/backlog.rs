@@ -236,15 +236,19 @@ async fn a_change_that_is_announced_again_is_one_event() {
     let house = House::roomy().await;
     let open = house.open().await;
     eventually(async || depth(&house, "journal").await == 0).await;
-    let found = house.find(open).await;
-    let (like, next) = (ending(&found, EndReason::Exited, 0).record, found.version + 1);
+    let like = house.find(open).await;
     let mut told = house.gateway.subscribe(None).await.unwrap();
-    for version in [next, next, next + 1] {
+    for version in [8, 8, 9] {
         tell(&house, change(&like, version, LONG)).await;
         eventually(async || depth(&house, "journal").await == 0).await;
     }
-    let heard = (hurried(told.live.recv()).await.unwrap(), hurried(told.live.recv()).await.unwrap());
-    assert_eq!((heard.0.session.version, heard.1.session.version), (next, next + 1));
+    let mut heard = Vec::new();
+    while heard.last() != Some(&9) {
+        heard.push(hurried(told.live.recv()).await.unwrap().session.version);
+    }
+    // Its actor may have told of its own changes before.
+    assert_eq!(heard.split_off(heard.len() - 2), [8, 9]);
+    assert!(!heard.contains(&8), "{heard:?}");
 }
 
 #[actix_rt::test]

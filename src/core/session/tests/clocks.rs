@@ -14,7 +14,7 @@ fn a_login_that_does_not_finish_ends() {
     let mut story = Story::new(LIMITS);
     story.tell(attached(A));
     assert_eq!(story.until_with_signs_of_life(119.9), "");
-    assert_eq!(story.until(120.0), "120: close_link, closed(auth_failed), finish");
+    assert_eq!(story.until_with_signs_of_life(120.0), "120: close_link, closed(auth_failed), finish");
 }
 
 #[test]
