@@ -30,6 +30,10 @@ const RECORDS_AFTER: Duration = Duration::from_secs(1);
 /// Interval at which the end is checked for.
 const CONFIRM_EVERY: Duration = Duration::from_millis(20);
 
+/// Time for which a count of all open sessions waits for the records: with the live view's own 2 s less than a scrape
+/// of metrics takes at most (10 s unless set otherwise, Prometheus's `scrape_timeout`).
+const COUNT_WITHIN: Duration = Duration::from_secs(3);
+
 /// Rows per page when all open sessions are read.
 const PAGE_ROWS: u32 = 500;
 
@@ -41,7 +45,7 @@ impl Gateway {
     }
 
     /// Returns every open session, in no order: from the live view, or if that is down this node's own and those of
-    /// other nodes from the records. Fails at once with `Unreadable` if both are known to be down.
+    /// other nodes from the records. Fails with `Unreadable` if neither answers in time, at once if that is known.
     pub(super) async fn open_everywhere(&self) -> Result<Vec<Record>, GatewayError> {
         // A live view that is known to be down is not asked: the answer would only be a timeout.
         if self.is_up(LIVE) {
@@ -54,7 +58,13 @@ impl Gateway {
         if self.are_records_away() {
             return Err(GatewayError::Unreadable);
         }
-        let mut open = self.ask(RegistryMessage::OpenHere).await?;
+        let own = self.ask(RegistryMessage::OpenHere).await?;
+        let late = |_| Err(GatewayError::Unreadable);
+        tokio::time::timeout(COUNT_WITHIN, self.with_those_elsewhere(own)).await.unwrap_or_else(late)
+    }
+
+    /// Adds the open sessions of other nodes as the records have them.
+    async fn with_those_elsewhere(&self, mut open: Vec<Record>) -> Result<Vec<Record>, GatewayError> {
         let Some(records) = &self.stores.records else { return Ok(open) };
         let mut query = ListQuery { statuses: OPEN.to_vec(), limit: PAGE_ROWS, ..ListQuery::default() };
         loop {

@@ -1,12 +1,16 @@
 //! Tests of lists and of evidence while the records hang and nobody knows yet that they are away.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use super::{
     house::{House, eventually, hurried},
     overlay::{active, all, ids, list, record, show, there},
 };
 use crate::{
+    actor::gateway::GatewayError,
     core::record::Status,
     store::{ListQuery, RecordStore},
 };
@@ -69,4 +73,12 @@ async fn why_a_session_has_its_status_is_told_though_the_records_hang_and_that_i
     let why = hurried(house.gateway.why(stored.id)).await.unwrap().unwrap();
     assert!(why.history.transitions.is_empty(), "{why:?}");
     assert!(why.proof.ends_with("Its history cannot be read now."), "{}", why.proof);
+}
+
+#[actix_rt::test]
+async fn a_count_of_the_open_sessions_waits_for_no_store_that_hangs() {
+    let house = House::with_records().await;
+    house.live.unreadable.store(true, Ordering::Relaxed);
+    let _hanging = house.remote.as_ref().unwrap().listings.acquire().await.unwrap();
+    assert!(matches!(hurried(house.gateway.census()).await, Err(GatewayError::Unreadable)));
 }
