@@ -178,11 +178,7 @@ impl Story {
         let mut log = Vec::new();
         while self.now.at < self.moment(seconds).at && !self.session.record().is_closed() {
             let next = (self.clock(self.now.at) + 4.0).min(seconds);
-            log.push(self.until_of(next, |effect| match effect {
-                Effect::PingBrowser(attach) => ![A, B].contains(attach),
-                Effect::ProbePeer => false,
-                _ => true,
-            }));
+            log.push(self.until_of(next, |effect| !matches!(effect, Effect::ProbePeer | Effect::PingBrowser(A | B))));
             self.hear();
         }
         log.retain(|words| !words.is_empty());
