@@ -125,6 +125,8 @@ impl Auditor {
                 Some(until) => due.max(until + bound) + SECOND + AFTER,
                 None => due + SECOND,
             };
+            // Batches with a row that the records reject are halved until it is alone.
+            let late = if rejected.is_some() { late + SECOND } else { late };
             // What died with its host, or was due while that was dead, is found by its next start.
             let late = condition.risen.map_or(late, |at| late.max(at + SECOND));
             if !condition.up || now <= late {
