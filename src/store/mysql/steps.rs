@@ -9,12 +9,12 @@ use std::{
 use sqlx::{
     MySqlPool,
     migrate::{MigrateError, Migrator},
-    mysql::{MySqlPoolOptions, MySqlRow},
+    mysql::MySqlPoolOptions,
     pool::PoolConnection,
 };
 use tokio::time::timeout;
 
-use super::{MySqlStore, READS_WITHIN, failure, rows};
+use super::{MySqlStore, failure, rows};
 use crate::store::{
     StoreError,
     schema::{self, Step, step},
@@ -66,15 +66,56 @@ pub(super) enum Known {
     Refused(String),
 }
 
+/// What the migrator's table notes of the schema's steps, those of other releases too.
+#[derive(Default)]
+struct Noted {
+    /// The steps that are applied, with their checksums.
+    taken: Vec<(i64, Vec<u8>)>,
+    /// The steps that a process applies or reverts just now, or that broke off.
+    begun: Vec<i64>,
+}
+
+impl Noted {
+    fn has(&self, step: &Step) -> bool {
+        self.taken.iter().any(|(version, _)| *version == step.version)
+    }
+
+    /// Returns the steps of this release that are not applied.
+    fn pending(&self) -> Vec<Step> {
+        STEPS.into_iter().filter(|step| !self.has(step)).collect()
+    }
+
+    /// Whether every step of this release is applied and none has begun.
+    fn is_finished(&self) -> bool {
+        self.begun.is_empty() && self.pending().is_empty()
+    }
+
+    /// Returns the step of a newer release among those applied, if it is the only one that this release does not know.
+    /// Such a step removes nothing that the release before it needs: that is left to the step after it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when there are more, or another one.
+    fn newer(&self) -> Result<Option<i64>, StoreError> {
+        let next = STEPS.last().map(|step| step.version + 1);
+        let unknown = |version: &i64| STEPS.iter().all(|step| step.version != *version);
+        let unknown: Vec<i64> = self.taken.iter().map(|(version, _)| *version).filter(unknown).collect();
+        match unknown.as_slice() {
+            [] => Ok(None),
+            [step] if Some(*step) == next => Ok(Some(*step)),
+            [step, ..] => Err(failure::of_step(MigrateError::VersionMissing(*step))),
+        }
+    }
+}
+
 impl MySqlStore {
     /// Returns each step of the schema and whether it is applied in this database.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the schema is newer by more than a step, and as for every query to the server.
     pub async fn schema(&self) -> Result<Vec<(Step, bool)>, StoreError> {
-        let taken = self.taken().await?;
-        newer(&taken)?;
-        Ok(STEPS.iter().map(|step| (*step, taken.contains(&step.version))).collect())
+        let noted = self.noted().await?;
+        noted.newer()?;
+        Ok(STEPS.iter().map(|step| (*step, noted.has(step))).collect())
     }
 
     /// As [`schema`](Self::schema), but only as [`migrate`](Self::migrate) accepts it.
@@ -82,34 +123,30 @@ impl MySqlStore {
     /// # Errors
     /// [`StoreError::Refused`] also when a step was applied with other statements than this release has.
     pub async fn unaltered_schema(&self) -> Result<Vec<(Step, bool)>, StoreError> {
-        const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success";
-        let steps = self.schema().await?;
-        if steps.iter().any(|(_, taken)| *taken) {
-            let noted = self.writers.run(|| vec![sqlx::query(APPLIED)]).await?;
-            let applied = noted.iter().map(step_and_checksum).collect::<Result<Vec<_>, _>>()?;
-            schema::refuse_altered(&STEPS, &applied)?;
-        }
-        Ok(steps)
+        let noted = self.noted().await?;
+        noted.newer()?;
+        schema::refuse_altered(&STEPS, &noted.taken)?;
+        Ok(STEPS.iter().map(|step| (*step, noted.has(step))).collect())
     }
 
-    /// Returns the steps that are applied in this database, those of other releases too.
-    async fn taken(&self) -> Result<Vec<i64>, StoreError> {
-        self.noted("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version").await
-    }
-
-    /// Returns the steps that a process applies or reverts just now, or that broke off, those of other releases too.
-    async fn begun(&self) -> Result<Vec<i64>, StoreError> {
-        self.noted("SELECT version FROM _sqlx_migrations WHERE NOT success").await
-    }
-
-    /// Selects steps from the migrator's table, where there is one. Asked with the patience of a write, since writes wait
-    /// for it.
-    async fn noted(&self, sql: &'static str) -> Result<Vec<i64>, StoreError> {
+    /// Reads the migrator's table, where there is one. Asked with the patience of a write, since writes wait for it.
+    async fn noted(&self) -> Result<Noted, StoreError> {
         const THERE: &str = "SELECT table_name FROM information_schema.tables \
             WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
-        let there = self.writers.run(|| vec![sqlx::query(THERE)]).await?;
-        let noted = if there.is_empty() { vec![] } else { self.writers.run(|| vec![sqlx::query(sql)]).await? };
-        noted.iter().map(|row| rows::column(row, "version")).collect()
+        const ALL: &str = "SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version";
+        let mut noted = Noted::default();
+        if self.writers.run(|| vec![sqlx::query(THERE)]).await?.is_empty() {
+            return Ok(noted);
+        }
+        for row in self.writers.run(|| vec![sqlx::query(ALL)]).await? {
+            let version = rows::column(&row, "version")?;
+            if rows::column(&row, "success")? {
+                noted.taken.push((version, rows::column(&row, "checksum")?));
+            } else {
+                noted.begun.push(version);
+            }
+        }
+        Ok(noted)
     }
 
     /// Returns the step by which the schema is newer than this release, if it is.
@@ -117,11 +154,7 @@ impl MySqlStore {
     /// # Errors
     /// As [`schema`](Self::schema).
     pub async fn ahead(&self) -> Result<Option<i64>, StoreError> {
-        newer(&self.taken().await?)
-    }
-
-    async fn pending(&self) -> Result<Vec<Step>, StoreError> {
-        Ok(self.schema().await?.into_iter().filter(|(_, taken)| !taken).map(|(step, _)| step).collect())
+        self.noted().await?.newer()
     }
 
     /// Applies every step of the schema that this database lacks, and calls `tell` before each.
@@ -135,21 +168,25 @@ impl MySqlStore {
     /// # Errors
     /// [`StoreError::Refused`] when the schema is newer by more than a step, or a step broke off (neither server can undo one).
     pub async fn migrate(&self, lock: bool, mut tell: impl FnMut(&Step)) -> Result<(), StoreError> {
-        // Where there is nothing to apply, a server without locks will do. A step that has begun broke off only if it is
-        // no further under the lock.
-        let lock = lock && !(self.pending().await?.is_empty() && self.begun().await?.is_empty());
-        let (mut migrator, pool, _held) = self.migrator(lock).await?;
-        // Another process may have applied some while this one waited.
-        for step in self.pending().await? {
-            tell(&step);
-            migrator.run_to(step.version, &pool).await.map_err(failure::of_step)?;
+        let mut noted = self.noted().await?;
+        // Refused before a step is taken.
+        noted.newer()?;
+        // Where there is nothing to apply, a server without locks will do.
+        if !noted.is_finished() {
+            let (migrator, pool, _held) = self.migrator(lock).await?;
+            // Another process may have applied some while this one waited.
+            for step in self.noted().await?.pending() {
+                tell(&step);
+                migrator.run_to(step.version, &pool).await.map_err(failure::of_step)?;
+            }
+            noted = self.noted().await?;
+            // A step that has begun broke off only if it is no further under the lock.
+            if let Some(step) = noted.begun.first() {
+                return Err(failure::of_step(MigrateError::Dirty(*step)));
+            }
         }
-        let ahead = self.ahead().await?;
-        // Also what another process has taken since.
-        migrator.set_ignore_missing(true);
-        // No step is left, so that none is broken off.
-        let compared = timeout(READS_WITHIN, migrator.run(&pool)).await.map_err(|_| failure::unanswered())?;
-        compared.map_err(failure::of_step)?;
+        schema::refuse_altered(&STEPS, &noted.taken)?;
+        let ahead = noted.newer()?;
         if let Some(step) = ahead {
             tracing::warn!(
                 step,
@@ -245,25 +282,6 @@ impl MySqlStore {
 
 fn broken_off() -> StoreError {
     StoreError::Unavailable("the steps of the schema were broken off".into())
-}
-
-fn step_and_checksum(row: &MySqlRow) -> Result<(i64, Vec<u8>), StoreError> {
-    Ok((rows::column(row, "version")?, rows::column(row, "checksum")?))
-}
-
-/// Returns the step of a newer release among those `taken`, if it is the only one that this release does not know. Such
-/// a step removes nothing that the release before it needs: that is left to the step after it.
-///
-/// # Errors
-/// [`StoreError::Refused`] when there are more, or another one.
-fn newer(taken: &[i64]) -> Result<Option<i64>, StoreError> {
-    let next = STEPS.last().map(|step| step.version + 1);
-    let unknown = taken.iter().filter(|version| STEPS.iter().all(|step| step.version != **version));
-    match unknown.copied().collect::<Vec<_>>().as_slice() {
-        [] => Ok(None),
-        [step] if Some(*step) == next => Ok(Some(*step)),
-        [step, ..] => Err(failure::of_step(MigrateError::VersionMissing(*step))),
-    }
 }
 
 /// Waits until no other process applies a step, for as long as the server answers each question within `patience`.
