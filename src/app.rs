@@ -177,7 +177,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     let beginning = Beginning { node: node.clone(), incarnation: incarnation.clone(), over };
     let Opened { stores, people, cursors, epoch } = open_stores(&config, beginning).await?;
     let Secrets { admin_token, seals } = plan.loaded.secrets.clone();
-    let is_new = people::nobody_administers(&*people, plan.demo.is_some() || admin_token.is_some()).await?;
+    let people = people::people(people, &config);
     let seals = seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
     let recording_dir = RecordingDir::new(data_dir, Some(seals.clone()));
     let ssh = settings::ssh(&config);
@@ -188,7 +188,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
             ..settings::actors(&config, node.clone(), incarnation, epoch, recording_dir)
         },
         stores,
-        people: people::people(people, &config, &seals).await,
+        people: people.clone(),
         webhooks: webhooks::webhooks(&config, cursors).await?,
         connector: Arc::new(RusshConnector::new(ssh.clone())),
         on_fatal_exit: Arc::new(move |why| exit_sender.send_modify(|first| *first = first.or(Some(why)))),
@@ -196,6 +196,8 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     let gateway = begin(gateway_deps).await?;
     // Before the recovery, which may take longer than a command waits for its entry in the audit log.
     let deadline = ending::hear_operators(data_dir, &gateway);
+    let recovering = actix::spawn(recover(gateway.clone()));
+    let is_new = people::read(&people, &seals, plan.demo.is_some() || admin_token.is_some()).await?;
     let addr = plan.listener.local_addr()?;
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
     let settings = http::state::Settings {
@@ -210,7 +212,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     let server = server(&config, plan.listener, state, certificate.as_ref())?;
     let handle = server.handle();
     let serving = actix::spawn(server);
-    let closed = gateway.recover().await.context("sessions of an earlier start could not be closed")?;
+    let closed = recovering.await??;
     tracing::info!(node = %node, epoch = epoch.0, %addr, closed_orphans = closed, "ready");
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let begun = format!("Epoch {}, release {}.", epoch.0, env!("CARGO_PKG_VERSION"));
@@ -235,6 +237,12 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     ending::end(&gateway, &handle, Deed::of_gateway(Action::GatewayStop, &node, &ended)).await;
     serving.await??;
     outcome
+}
+
+/// Closes the sessions of earlier starts; returns their number. Beside the reading of the users, of which it needs
+/// nothing: slow records are asked by both for long.
+async fn recover(gateway: Gateway) -> anyhow::Result<u64> {
+    gateway.recover().await.context("sessions of an earlier start could not be closed")
 }
 
 /// The opened stores, and the epoch of this node that begins in them.

@@ -20,19 +20,40 @@ pub fn store(records: Option<&MySqlStore>, journal: &SqliteStore) -> Arc<dyn Peo
     }
 }
 
-/// Returns the users of `store`, with this gateway's catalogue. If the store is unavailable they are read later. Warns
-/// of secrets that `seals` do not open, such as after a restore without the keys.
-pub async fn people(store: Arc<dyn PeopleStore>, config: &Config, seals: &Seals) -> People {
+/// Returns the users of `store`, which are not read yet, with this gateway's catalogue.
+pub fn people(store: Arc<dyn PeopleStore>, config: &Config) -> People {
     let listed = |target: &crate::config::Target| CatalogueEntry {
         name: target.name.clone(),
         tags: target.tags.clone(),
         roles: target.roles.clone(),
     };
-    let people = People::new(Some(store), config.targets.iter().map(listed).collect());
-    if let Err(error) = people.refresh().await {
+    People::new(Some(store), config.targets.iter().map(listed).collect())
+}
+
+/// Reads the users; if their store is unavailable they are read later. Warns of secrets that `seals` do not open, such
+/// as after a restore without the keys. Returns whether no user can administer this gateway: there is no admin among the
+/// users, and no way `beside` them; `false` while that is not known.
+///
+/// # Errors
+/// If the users cannot be read for another reason, and there is no way beside them.
+pub async fn read(people: &People, seals: &Seals, beside: bool) -> anyhow::Result<bool> {
+    let unread = match people.refresh().await {
+        Ok(()) => None,
+        Err(error @ StoreError::Unavailable(_)) => Some(error),
+        Err(error) if beside => Some(error),
+        Err(error) => return Err(error).context("the users cannot be read"),
+    };
+    if let Some(error) = unread {
         tracing::warn!(%error, "the users cannot be read yet; only the gateway's own token signs in");
+        if !beside {
+            tracing::warn!(
+                "it is not known yet whether this gateway has an admin; if it has none, start it again once the records answer"
+            );
+        }
+        return Ok(false);
     }
-    let closed = tool::closed_secrets(&people.directory(), seals, clock::utc());
+    let directory = people.directory();
+    let closed = tool::closed_secrets(&directory, seals, clock::utc());
     if let Some(first) = closed.first() {
         tracing::warn!(
             secrets = closed.len(),
@@ -41,26 +62,5 @@ pub async fn people(store: Arc<dyn PeopleStore>, config: &Config, seals: &Seals)
              node.data_dir, or its keys into PULSEGATE_SEAL_KEY, and start again"
         );
     }
-    people
-}
-
-/// Whether no user can administer this gateway: there is no admin among the users, and no way `beside` them. `false`
-/// while the store of users is unavailable, since there may be one.
-///
-/// # Errors
-/// If the users cannot be read for another reason.
-pub async fn nobody_administers(people: &dyn PeopleStore, beside: bool) -> anyhow::Result<bool> {
-    if beside {
-        return Ok(false);
-    }
-    match people.read().await {
-        Ok(directory) => Ok(!directory.has_admin()),
-        Err(StoreError::Unavailable(_)) => {
-            tracing::warn!(
-                "it is not known yet whether this gateway has an admin; if it has none, start it again once the records answer"
-            );
-            Ok(false)
-        }
-        Err(error) => Err(error).context("the users cannot be read"),
-    }
+    Ok(!beside && !directory.has_admin())
 }
