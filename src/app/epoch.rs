@@ -33,17 +33,20 @@ impl Beginning {
         journal: &SqliteStore,
         view: Option<&RedisAddress>,
     ) -> anyhow::Result<Epoch> {
-        let over = match view {
-            Some(address) => RedisLive::fenced(address, &self.node).await.unwrap_or_else(|error| {
+        let over = async {
+            let Some(address) = view else { return Epoch(0) };
+            RedisLive::fenced(address, &self.node).await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "the live view could not be asked for starts that are over");
                 Epoch(0)
-            }),
-            None => Epoch(0),
+            })
         };
-        let asked = match records {
-            Some(records) => Some(self.ask(records, journal).await?),
-            None => None,
+        let asked = async {
+            let Some(records) = records else { return Ok(None) };
+            self.ask(records, journal).await.map(Some)
         };
+        // At once, since either may be slow.
+        let (over, asked) = tokio::join!(over, asked);
+        let asked = asked?;
         Ok(registry::begin_epoch(journal, asked, &self.node, &self.incarnation, over).await?)
     }
 

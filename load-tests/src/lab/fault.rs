@@ -1,6 +1,11 @@
 //! The faults that the lab injects, and the end that each must have. Injects none itself.
 
+use std::time::Duration;
+
 use pulsegate::core::record::EndReason;
+
+/// Deadline from a death until both stores show it, under any load (`docs/design.md` §2).
+pub const FOUND_WITHIN: Duration = Duration::from_secs(15);
 
 /// A fault of one gateway, its sessions or its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,11 @@ pub const BEHIND_SLOW_STORES: [Fault; 6] = [
 ];
 
 impl Fault {
+    /// Returns the time after which a session that died of it counts as not found.
+    pub fn given_up_after(self) -> Duration {
+        if self == Self::GatewayDies { 2 * FOUND_WITHIN } else { FOUND_WITHIN }
+    }
+
     /// Returns its name in the report.
     pub fn as_str(self) -> &'static str {
         match self {
