@@ -192,30 +192,12 @@ fn tell_listed(seen: &[HashMap<String, Seen>], lives: &HashMap<String, Life>, re
             }
         }
     }
-    report.hold(
-        "open listed on each of three gateways, p99",
-        appeared.quantile_us(0.99) / 1e3,
-        "ms",
-        Goal::AtMost(250.0),
-    );
-    report.hold(
-        "open listed on each of three gateways, slowest",
-        appeared.quantile_us(1.0) / 1e3,
-        "ms",
-        Goal::AtMost(1_000.0),
-    );
-    report.hold(
-        "end listed on each of three gateways, p99",
-        vanished.quantile_us(0.99) / 1e3,
-        "ms",
-        Goal::AtMost(250.0),
-    );
-    report.hold(
-        "end listed on each of three gateways, slowest",
-        vanished.quantile_us(1.0) / 1e3,
-        "ms",
-        Goal::AtMost(1_000.0),
-    );
+    for (what, mut times) in [("open", appeared), ("end", vanished)] {
+        for (name, quantile, at_most) in [("p99", 0.99, 250.0), ("slowest", 1.0, 1_000.0)] {
+            let name = format!("{what} listed on each of three gateways, {name}");
+            report.hold(name, times.quantile_us(quantile) / 1e3, "ms", Goal::AtMost(at_most));
+        }
+    }
     report.must("opens and ends that a list never showed", f64::from(missed), "", Goal::AtMost(0.0));
 }
 

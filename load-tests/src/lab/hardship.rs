@@ -1,5 +1,5 @@
-//! Injected hardship: a proxy to a server that delays each answer or passes nothing on, and threads that keep every core busy. Knows no
-//! gateway.
+//! Injected hardship: a proxy to a server that delays each answer or passes nothing on, and threads that keep every core
+//! busy. Knows no gateway.
 
 use std::{
     hint, io,

@@ -332,10 +332,6 @@ impl RegistryActor {
                 self.tell_view(Self::priority(&write), write.record.clone());
                 self.note_ended(write.record.id);
                 self.ends.tell(&write);
-                // The view may have had it first.
-                if !self.view.lost && self.view.sink.ledger.peek(write.record.id).is_none() {
-                    self.ends.shown(write.record.id);
-                }
             }
             let record = write.record;
             let (id, rank) = (record.id, record.rank());

@@ -37,6 +37,7 @@ export class LiveSessions {
   limit = $state(100);
   /** The gateways that share the list; this one first. */
   nodes = $state<Node[]>([]);
+  /** Whether they are asked for just now. */
   #looksAround = false;
   /** The last session whose end was asked for here and failed, and the error. */
   #unended = $state.raw<{ session: Session; error: unknown } | null>(null);
