@@ -316,22 +316,28 @@ impl Ledger {
 
     /// Returns the sessions of the batch in flight whose transitions are not in it, as they are too many.
     pub fn without_history(&self) -> Vec<SessionId> {
-        let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch);
-        in_flight.filter(|waiting| waiting.is_cut).map(|waiting| waiting.write.record.id).collect()
+        self.flying().filter(|one| one.is_cut).map(|one| one.write.record.id).collect()
     }
 
     /// Returns the transitions of the batch in flight before which others were left out, with the number of these.
     pub fn gaps(&self) -> Gaps {
-        let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch);
-        let told = in_flight.flat_map(|waiting| waiting.gaps.iter().map(|gap| (waiting.write.record.id, gap)));
+        let told = self.flying().flat_map(|waiting| waiting.gaps.iter().map(|gap| (waiting.write.record.id, gap)));
         told.map(|(id, (rank, missing))| ((id, *rank), *missing)).collect()
     }
 
     /// Returns the newest record of a session that the store has not taken.
     pub fn peek(&self, id: SessionId) -> Option<&Record> {
-        let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch);
-        let flying = in_flight.map(|waiting| &waiting.write.record).find(|record| record.id == id);
-        self.waiting.get(&id).map(|waiting| &waiting.write.record).or(flying)
+        let flying = || self.flying().find(|waiting| waiting.write.record.id == id);
+        self.waiting.get(&id).or_else(flying).map(|waiting| &waiting.write.record)
+    }
+
+    /// Whether the store has not taken some record that is `meant`.
+    pub fn lacks(&self, meant: impl Fn(&Record) -> bool) -> bool {
+        self.waiting.values().chain(self.flying()).any(|waiting| meant(&waiting.write.record))
+    }
+
+    fn flying(&self) -> impl Iterator<Item = &Waiting> {
+        self.in_flight.iter().flat_map(|in_flight| &in_flight.batch)
     }
 
     /// Forgets everything that waits or is in flight, for a store that will receive everything again.
@@ -343,7 +349,7 @@ impl Ledger {
 
     /// Returns when to call [`poll_batch`](Self::poll_batch) next; `None` while nothing waits or a batch is in flight.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.in_flight.is_some() { None } else { self.due() }
+        self.due().filter(|_| self.in_flight.is_none())
     }
 
     fn due(&self) -> Option<Instant> {
@@ -365,8 +371,7 @@ impl Ledger {
 
     /// Returns when the oldest write that the store has not taken was pushed.
     pub fn oldest(&self) -> Option<Instant> {
-        let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch).map(|waiting| waiting.since);
-        in_flight.chain(self.oldest_waiting()).min()
+        self.flying().map(|waiting| waiting.since).chain(self.oldest_waiting()).min()
     }
 
     /// Returns the number of sessions with a write that the store has not taken; one that waits and is in flight counts

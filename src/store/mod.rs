@@ -13,7 +13,7 @@ pub use crate::core::{
     record::Write,
 };
 pub use listing::{LONGEST_PAGE, ListQuery, OLDEST_FIRST, Page, Position, Sort, SortKey};
-pub use sql_list::is_search;
+pub use sql_list::may_read_many;
 pub use sqlite::Verdict;
 
 /// The audit log.

@@ -36,9 +36,22 @@ pub fn looked_at(query: &ListQuery) -> Vec<SessionSet> {
 
 /// Whether a listing may pass over every closed session to find a few: no index serves its filters.
 pub fn is_search(query: &ListQuery) -> bool {
-    let ListQuery { node, client_ip, reason, text, .. } = query;
-    let is_filtered = node.is_some() || client_ip.is_some() || reason.is_some() || text.is_some();
-    is_filtered && looked_at(query).contains(&SessionSet::Closed)
+    is_filtered_by_row(query) && looked_at(query).contains(&SessionSet::Closed)
+}
+
+/// Whether a listing may pass over closed sessions without number: it is a search, among those of one user or target too,
+/// or in another order than that of the index which serves its filter; those of users, targets and times have the order
+/// of the starts.
+pub fn may_read_many(query: &ListQuery) -> bool {
+    let ListQuery { user, target, since, until, sort, .. } = query;
+    let by_both = user.is_some() && target.is_some();
+    let by_start = user.is_some() || target.is_some() || since.is_some() || until.is_some();
+    let is_filtered = is_filtered_by_row(query) || by_both || by_start && sort.by != SortKey::StartTime;
+    is_filtered && !query.asks_for_open_only()
+}
+
+fn is_filtered_by_row(ListQuery { node, client_ip, reason, text, .. }: &ListQuery) -> bool {
+    node.is_some() || client_ip.is_some() || reason.is_some() || text.is_some()
 }
 
 /// Returns the column that holds the sort key.
@@ -72,4 +85,41 @@ where
         list.push_bind(value);
     });
     sql.push(")");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::record::{Status, UtcMicros},
+        store::Sort,
+    };
+
+    #[test]
+    fn a_listing_that_an_index_serves_in_its_order_reads_few() {
+        let all = ListQuery::default();
+        let user = ListQuery { user: Some("ada".into()), ..all.clone() };
+        let late = ListQuery { since: Some(UtcMicros(1)), ..all.clone() };
+        let text = ListQuery { text: Some("x".into()), ..all.clone() };
+        let target = ListQuery { target: Some("db".into()), ..user.clone() };
+        let users_text = ListQuery { text: Some("x".into()), ..user.clone() };
+        let by_end =
+            |query: &ListQuery| ListQuery { sort: Sort { by: SortKey::EndTime, ascending: true }, ..query.clone() };
+        let open = |query: &ListQuery| ListQuery { statuses: vec![Status::Active], ..query.clone() };
+        for (query, many) in [
+            (all.clone(), false),
+            (by_end(&all), false),
+            (user.clone(), false),
+            (late.clone(), false),
+            (text.clone(), true),
+            (target.clone(), true),
+            (users_text.clone(), true),
+            (by_end(&user), true),
+            (by_end(&late), true),
+            (open(&text), false),
+            (by_end(&open(&late)), false),
+        ] {
+            assert_eq!(may_read_many(&query), many, "{query:?}");
+        }
+    }
 }

@@ -93,39 +93,38 @@ impl Gateway {
         let mut why = why.unwrap_or_else(|| Why::of_record(found.record.clone()));
         // The actor knows of a change of control before the record does.
         why.session = Record { controlled_by: why.session.controlled_by, ..found.record };
-        why.history = self.stores.excerpt(id).await.map_err(unreadable)?;
+        let history = self.history(&why.session, false).await?;
         why.owner = self.owner(&why.session).await;
         let lapses = self.shared.lease.borrow().left().filter(|_| !why.session.is_closed());
         why.deadlines.extend(lapses.map(|left| Deadline { what: "fenced", left_ms: millis(left) }));
         why.deadlines.sort_by_key(|deadline| deadline.left_ms);
-        why.proof = proof::here(&why, clock::utc());
-        Ok(Some(why))
+        Ok(Some(why.proven(history, |why| proof::here(why, clock::utc()))))
     }
 
     /// Returns the evidence for a session that is not open on this node, from the stores.
     async fn why_elsewhere(&self, id: SessionId) -> Result<Option<Why>, GatewayError> {
         let Some(Known { session, unread }) = self.known(id).await? else { return Ok(None) };
         let mut why = Why::of_record(session);
+        let history = self.history(&why.session, unread).await?;
         self.label(std::slice::from_mut(&mut why.session));
-        let asked = self.stores.excerpt(id);
-        // Records that did not answer for the session are waited for no longer than the view would be.
-        let told = if unread { timeout_at(elsewhere::patience().into(), asked).await.ok() } else { Some(asked.await) };
-        let history = match told {
-            Some(Ok(history)) => Some(history),
-            None => None,
-            Some(Err(StoreError::Unavailable(_))) if unread => None,
-            Some(Err(error)) => return Err(unreadable(error)),
-        };
         why.owner = self.owner(&why.session).await;
         if !why.session.is_closed() {
             why.deadlines = self.deadlines_of_owner(&why.session);
         }
-        why.proof = proof::elsewhere(&why.session, why.owner.as_ref(), unread);
-        match history {
-            Some(history) => why.history = history,
-            None => why.proof.push_str(proof::NO_HISTORY),
+        Ok(Some(why.proven(history, |why| proof::elsewhere(&why.session, why.owner.as_ref(), unread))))
+    }
+
+    /// Returns a session's history; `None` if it cannot be read, or not soon: only of a session that is over, and that
+    /// the records answered for, is it waited for long.
+    async fn history(&self, session: &Record, unread: bool) -> Result<Option<Excerpt>, GatewayError> {
+        let asked = self.stores.excerpt(session.id);
+        let hurries = unread || !session.is_closed();
+        let told = if hurries { timeout_at(elsewhere::patience().into(), asked).await.ok() } else { Some(asked.await) };
+        match told {
+            Some(Ok(history)) => Ok(Some(history)),
+            None | Some(Err(StoreError::Unavailable(_))) => Ok(None),
+            Some(Err(error)) => Err(unreadable(error)),
         }
-        Ok(Some(why))
     }
 
     async fn owner(&self, session: &Record) -> Option<Owner> {
@@ -161,6 +160,17 @@ impl Gateway {
 }
 
 impl Why {
+    /// Adds the history and the proof, which says so where there is none.
+    fn proven(mut self, history: Option<Excerpt>, proof: impl FnOnce(&Self) -> String) -> Self {
+        let is_unread = history.is_none();
+        self.history = history.unwrap_or_default();
+        self.proof = proof(&self);
+        if is_unread {
+            self.proof.push_str(proof::NO_HISTORY);
+        }
+        self
+    }
+
     /// The evidence that a record alone gives, for a session that no actor of this node runs.
     pub(super) fn of_record(session: Record) -> Self {
         Self {

@@ -167,8 +167,8 @@ impl Gateway {
 
     /// Returns a report on every node that shares the stores, this one first.
     pub async fn nodes(&self) -> Vec<NodeReport> {
-        let (now, settings, seen) = (clock::instant(), &self.deps.settings, self.seen.borrow().clone());
         let open = self.open_everywhere().await.ok();
+        let (now, settings, seen) = (clock::instant(), &self.deps.settings, self.seen.borrow().clone());
         let count =
             |node: &NodeId| open.as_ref().map(|open| open.iter().filter(|one| one.node == *node).count() as u64);
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);

@@ -11,7 +11,7 @@ use tokio::{task::AbortHandle, time::timeout};
 
 use crate::{
     actor::{clock, tasks::Tasks},
-    store::{ListQuery, Page, SharedRecords, StoreError, is_search},
+    store::{ListQuery, Page, SharedRecords, StoreError, may_read_many},
 };
 
 /// Time for which a list with open sessions waits for the records: together with the wait for the live view less than
@@ -127,9 +127,9 @@ impl Recorded {
     }
 }
 
-/// Whether a query asks for closed sessions alone, or searches them, which takes its time in records that are well.
+/// Whether a query asks for closed sessions alone, or may read many of them, which takes its time in records that are well.
 fn has_no_other_source(query: &ListQuery) -> bool {
-    !query.asks_for_open() || is_search(query)
+    !query.asks_for_open() || may_read_many(query)
 }
 
 #[cfg(test)]

@@ -356,6 +356,7 @@ impl RegistryActor {
             }
             registry.refill(ctx);
         }));
+        self.recover_from_records(ctx);
     }
 
     fn forget_user(&mut self, username: &str) {

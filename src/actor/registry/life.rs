@@ -227,12 +227,17 @@ impl RegistryActor {
         }
     }
 
-    /// Closes sessions of earlier epochs that only the records have as open: once per start.
-    fn recover_from_records(&mut self, ctx: &mut Context<Self>) {
-        let due = self.recovery == Recovery::Journal;
-        let Some(records) = self.stores.records.clone().filter(|_| due) else { return };
+    /// Closes sessions of earlier epochs that only the records have as open: once per start, after the records have what
+    /// the outbox says of them. Most ends are there, and two that write the same rows would wait for each other.
+    pub(super) fn recover_from_records(&mut self, ctx: &mut Context<Self>) {
+        let (Some(Records { sink, .. }), Some(records)) = (&self.records, self.stores.records.clone()) else { return };
+        let earlier = Earlier::than(&self.settings, &self.stores);
+        let told = !self.is_unread() && !sink.ledger.lacks(|record| earlier.has(record));
+        if self.recovery != Recovery::Journal || !told {
+            return;
+        }
         self.recovery = Recovery::Records;
-        let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
+        let journal = self.stores.journal.clone();
         let (witnesses, ends) = (Witnesses::of(&self.stores), self.ends.clone());
         let recovery =
             async move { recover_records(records.as_ref(), journal.as_ref(), &earlier, witnesses, &ends).await };

@@ -8,7 +8,7 @@ use crate::{
     actor::registry::RegistryMessage,
     core::{
         audit::{Action, Deed},
-        record::{EndReason, Epoch, NodeId, Record, SessionId},
+        record::{Authority, EndReason, Epoch, NodeId, Record, SessionId},
     },
     store::{Journal, LiveStore, RecordStore, Write, audit::AuditQuery},
 };
@@ -108,6 +108,37 @@ async fn what_an_earlier_start_left_open_is_timed_into_both_stores_too() {
         house.gateway.recover().await.unwrap();
         eventually(async || house.gateway.observations().timed_ends() == 1).await;
     }
+}
+
+#[actix_rt::test]
+async fn an_end_on_its_way_to_the_records_is_not_written_there_by_the_recovery_too() {
+    let house = House::with_records().await;
+    let remote = house.remote.as_ref().unwrap();
+    let served = house.find(house.open().await).await;
+    // Open in the records, and closed in the journal, whose outbox still has the end.
+    let id = SessionId::new(served.start_time, [9; 10]);
+    let elsewhere = Record { id, node: NodeId("elsewhere".into()), epoch: Epoch(0), ..served.clone() };
+    remote.store.apply(vec![Write { record: elsewhere, transitions: vec![] }]).await.unwrap();
+    house.alters_records("UPDATE session_records SET node_id = 'node-test' WHERE node_id = 'elsewhere'").await;
+    let left = Record { id, epoch: Epoch(0), ..served.clone() };
+    let end = Write::close_as_node_lost(left, Authority::Observed, served.start_time, "by a test".into());
+    house.records.store.apply(vec![end]).await.unwrap();
+    let renewed = async || {
+        let at = async || remote.store.lease(served.node.clone()).await.unwrap().unwrap().renewed_at;
+        let before = at().await;
+        eventually(async || at().await > before).await;
+    };
+    let closed_gate = remote.gate.acquire().await.unwrap();
+    house.gateway.recover().await.unwrap();
+    // The second renewal shows that the first was answered.
+    renewed().await;
+    renewed().await;
+    drop(closed_gate);
+    eventually(async || house.records.store.outbox_len().await.unwrap() == 0).await;
+    renewed().await;
+    renewed().await;
+    let first = remote.closes.place(0, id).unwrap();
+    assert_eq!(remote.closes.place(first + 1, id), None);
 }
 
 #[actix_rt::test]

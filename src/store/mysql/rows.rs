@@ -1,6 +1,9 @@
 //! Records and transitions as rows of MySQL and MariaDB, and back. Knows the columns; runs nothing.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    iter,
+    sync::{Arc, LazyLock},
+};
 
 use sqlx::{AssertSqlSafe, MySql, Row, mysql::MySqlRow};
 
@@ -17,6 +20,9 @@ use crate::{
 /// Number of statement lengths. The longest statement has 2^9 = 512 rows: × 22 columns far below the 65,535 parameters
 /// that a statement may have.
 const LENGTHS: usize = 10;
+
+/// Number of rows of the longest statement.
+const LONGEST: usize = 1 << (LENGTHS - 1);
 
 const TEXT: &str = "?";
 
@@ -70,7 +76,7 @@ const STANDS_ABOVE: &str = "n.rank_key > session_records.rank_key OR (n.rank_key
 /// Every stored column of `session_records`.
 pub static COLUMNS: LazyLock<String> = LazyLock::new(|| BOUND.map(|(name, _)| name).join(", "));
 
-/// One text per length: the server keeps each prepared, and a batch of any length is made of a few of them.
+/// One text per power of two: the server keeps each prepared, and a batch of any length is made of a few of them.
 static UPSERTS: LazyLock<[Arc<str>; LENGTHS]> =
     LazyLock::new(|| std::array::from_fn(|power| upsert_text(1 << power, BOUND.iter().skip(FIRST_REPLACED)).into()));
 
@@ -120,20 +126,26 @@ pub fn event_inserts(transitions: &[&Transition]) -> Vec<Statement> {
     })
 }
 
-/// Cuts `rows` into lengths that are powers of two, the longest first, and binds each part to the text of its length.
+/// Makes statements of `rows`, and binds each to the text of its length: of the longest, and two at most of what is
+/// left, since each is a way to the server and back, and two on a new connection. The last row of one that is shorter
+/// than its text stands there again, which changes nothing.
 fn statements<T>(
     texts: &'static [Arc<str>; LENGTHS],
-    mut rows: &[T],
+    rows: &[T],
     bind: impl Fn(Statement, &T) -> Statement,
 ) -> Vec<Statement> {
-    let mut statements = Vec::new();
-    for (power, text) in texts.iter().enumerate().rev() {
-        while let Some((part, rest)) = rows.split_at_checked(1 << power) {
-            statements.push(part.iter().fold(sqlx::query(AssertSqlSafe(Arc::clone(text))), &bind));
-            rows = rest;
-        }
-    }
-    statements
+    let (longest, left) = rows.split_at(rows.len() - rows.len() % LONGEST);
+    let text = left.len().next_power_of_two();
+    // Less than a third is written again.
+    let (head, tail) = left.split_at(if left.len() > text * 3 / 4 { 0 } else { text / 2 });
+    let parts = longest.chunks(LONGEST).chain([head, tail]).filter_map(|part| Some((part, part.last()?)));
+    let statement = |(part, last): (&[T], &T)| {
+        let length = part.len().next_power_of_two();
+        let text = texts.get(length.ilog2() as usize)?;
+        let bound = part.iter().chain(iter::repeat(last)).take(length);
+        Some(bound.fold(sqlx::query(AssertSqlSafe(Arc::clone(text))), &bind))
+    };
+    parts.filter_map(statement).collect()
 }
 
 /// Returns an upsert with the rows as a derived table: MySQL's alias for the new row is unknown to MariaDB, and MySQL
@@ -221,7 +233,13 @@ mod tests {
         };
         assert_eq!(lengths(0), [0; 0]);
         assert_eq!(lengths(1), [1]);
-        assert_eq!(lengths(50), [32, 16, 2]);
-        assert_eq!(lengths(1_500), [512, 512, 256, 128, 64, 16, 8, 4]);
+        assert_eq!(lengths(2), [2]);
+        assert_eq!(lengths(3), [2, 1]);
+        assert_eq!(lengths(48), [32, 16]);
+        assert_eq!(lengths(50), [64], "its last row fifteen times");
+        assert_eq!(lengths(37), [32, 8]);
+        assert_eq!(lengths(512), [512]);
+        assert_eq!(lengths(1_500), [512, 512, 512]);
+        assert_eq!(lengths(1_300), [512, 512, 256, 32]);
     }
 }

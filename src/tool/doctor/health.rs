@@ -172,23 +172,26 @@ pub fn folder(config: &Config, mend: bool) -> anyhow::Result<Vec<Finding>> {
 
 /// Checks the room on the disk of the data directory, and on that of the recordings if it is another one.
 fn rooms(data_dir: &Path) -> anyhow::Result<Vec<Finding>> {
+    const RECORDINGS: &str = "disk of the recordings";
     const FULL: &str = "make room: a gateway whose disk is full opens no sessions";
     const UNRECORDED: &str = "make room: recordings that cannot be written have holes, and where they are required no \
         session is opened";
     let mut findings = vec![room("disk", data_dir, FULL)?];
     let recordings = data_dir.join(FOLDER);
-    let has_its_own = match fs::metadata(&recordings) {
-        Ok(metadata) => {
-            let data_dir = fs::metadata(data_dir).with_context(|| format!("cannot look at {}", data_dir.display()))?;
-            metadata.dev() != data_dir.dev()
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => false,
-        Err(error) => return Err(error).with_context(|| format!("cannot look at {}", recordings.display())),
-    };
-    if has_its_own {
-        findings.push(room("disk of the recordings", &recordings, UNRECORDED)?);
+    if has_its_own_disk(&recordings, data_dir) {
+        let found = room(RECORDINGS, &recordings, UNRECORDED);
+        findings.push(found.unwrap_or_else(|error| Finding::ill(RECORDINGS, format!("{error:#}"), "mount it again")));
     }
     Ok(findings)
+}
+
+/// Whether a folder is on another disk than the data directory, also if that disk does not answer.
+fn has_its_own_disk(folder: &Path, data_dir: &Path) -> bool {
+    match (fs::metadata(folder), fs::metadata(data_dir)) {
+        (Ok(folder), Ok(data_dir)) => folder.dev() != data_dir.dev(),
+        (Err(error), _) => error.kind() != ErrorKind::NotFound,
+        (Ok(_), Err(_)) => false,
+    }
 }
 
 fn room(check: &'static str, folder: &Path, advice: &str) -> anyhow::Result<Finding> {
@@ -299,6 +302,10 @@ mod tests {
         fs::remove_dir(dir.path().join(FOLDER)).unwrap();
         // Its file system has no room for anybody.
         symlink("/proc", dir.path().join(FOLDER)).unwrap();
+        assert_eq!(told(), [("disk of the recordings", State::Ill)]);
+        // One that does not answer is a finding, too, and not the end of the examination.
+        fs::remove_file(dir.path().join(FOLDER)).unwrap();
+        symlink(FOLDER, dir.path().join(FOLDER)).unwrap();
         assert_eq!(told(), [("disk of the recordings", State::Ill)]);
     }
 }

@@ -112,10 +112,13 @@ export class LiveSessions {
     }
   }
 
-  /** The last session that could not be ended from here, and the error, for as long as the list shows it open. */
+  /**
+   * The last session that could not be ended from here, and the error, until the list shows it closed: one that the
+   * list's filter leaves out may still run.
+   */
   get unended(): { session: Session; error: unknown } | null {
     const id = this.#unended?.session.id;
-    return this.items.some((item) => item.id === id && item.status !== "closed") ? this.#unended : null;
+    return this.items.some((item) => item.id === id && item.status === "closed") ? null : this.#unended;
   }
 
   /** Forgets a failure to end a session. */

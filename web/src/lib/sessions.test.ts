@@ -349,6 +349,8 @@ test("an_end_that_failed_is_told_of_its_session_until_the_list_shows_it_closed",
   expect(live.unended).toMatchObject({ session: { id: "s" }, error: { detail: "Not confirmed." } });
   await next(one, { ...other, status: "closed" });
   expect(live.unended).not.toBeNull();
+  await next(other);
+  expect(live.unended).not.toBeNull();
   await next({ ...one, status: "closed" }, other);
   expect(live.unended).toBeNull();
 });

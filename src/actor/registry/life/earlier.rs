@@ -57,10 +57,14 @@ impl Earlier {
         Write::close_as_node_lost(orphan, Authority::Observed, now, detail)
     }
 
+    /// Whether a session is of an earlier epoch of this node.
+    pub(super) fn has(&self, session: &Record) -> bool {
+        session.node == self.node && session.epoch < self.epoch
+    }
+
     /// Whether this process is not writing, and never will write, to the recording of a session.
     fn is_over(&self, session: &Record) -> bool {
-        let own = session.node == self.node;
-        session.is_closed() && (own && session.epoch < self.epoch || !own && self.alone)
+        session.is_closed() && (self.has(session) || session.node != self.node && self.alone)
     }
 
     /// Returns a page of sessions open under another node name, from `after` on, and the position of the next page.
