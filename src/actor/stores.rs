@@ -10,7 +10,10 @@ use std::{
 
 use crate::{
     core::record::{Durable, Record, SessionId},
-    store::{Excerpt, IDS_PER_QUERY, Journal, ListQuery, LiveStore, Page, SharedRecords, StoreError, audit::AuditLog},
+    store::{
+        Excerpt, IDS_PER_QUERY, Journal, ListQuery, LiveStore, Page, SharedRecords, StoreError, audit::AuditLog,
+        find_all,
+    },
 };
 
 /// The name of the store that every write reaches first. If it is itself the record store, it is reported as
@@ -99,9 +102,7 @@ impl Stores {
         // A session that is open in the records may be closed in the journal, where this query does not find it any
         // more.
         let shown: Vec<_> = page.records.iter().filter(|record| !record.is_closed()).map(|record| record.id).collect();
-        for ids in shown.chunks(IDS_PER_QUERY) {
-            own.records.extend(self.journal.find_many(ids.to_vec()).await?);
-        }
+        own.records.extend(find_all(self.journal.as_ref(), &shown).await?);
         self.mark_unsettled(&mut own.records).await?;
         Ok(query.merge(page, own))
     }
@@ -118,13 +119,9 @@ impl Stores {
 
     /// Returns those of these sessions that the records have.
     pub async fn recorded(&self, ids: &[SessionId]) -> Result<HashMap<SessionId, Record>, StoreError> {
-        let mut recorded = HashMap::new();
-        let Some(records) = &self.records else { return Ok(recorded) };
-        for ids in ids.chunks(IDS_PER_QUERY) {
-            let found = records.find_many(ids.to_vec()).await?;
-            recorded.extend(found.into_iter().map(|record| (record.id, record)));
-        }
-        Ok(recorded)
+        let Some(records) = &self.records else { return Ok(HashMap::new()) };
+        let found = find_all(records.as_ref(), ids).await?;
+        Ok(found.into_iter().map(|record| (record.id, record)).collect())
     }
 }
 

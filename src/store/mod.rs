@@ -239,6 +239,21 @@ pub trait Journal: RecordStore {
     }
 }
 
+/// Returns the records with these ids that a store has, however many they are, in no order.
+///
+/// # Errors
+/// [`StoreError`] if it does not answer one of the questions.
+pub async fn find_all<S>(store: &S, ids: &[SessionId]) -> Result<Vec<Record>, StoreError>
+where
+    S: RecordStore + ?Sized,
+{
+    let mut found = Vec::new();
+    for ids in ids.chunks(IDS_PER_QUERY) {
+        found.extend(store.find_many(ids.to_vec()).await?);
+    }
+    Ok(found)
+}
+
 /// The rebuildable view of open sessions. It may be lost at any moment; the registry fills it again.
 pub trait LiveStore: Send + Sync + 'static {
     /// Applies a batch by rank; a closed record leaves the view, and later writes of it are ignored.

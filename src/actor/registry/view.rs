@@ -16,7 +16,7 @@ use crate::{
         ledger::Priority,
         record::{Epoch, NodeId, Record, SessionId, UtcMicros},
     },
-    store::{StoreError, Write},
+    store::{StoreError, Write, find_all},
 };
 
 /// Maximum heartbeats per command, of which there is one a second: with more active sessions they take turns.
@@ -235,7 +235,6 @@ async fn ghosts(
     epoch: Epoch,
     known: HashSet<SessionId>,
 ) -> Result<Vec<Record>, StoreError> {
-    let mut closed = Vec::new();
     let shown = stores.live.open().await?;
     // Sessions under an earlier name of this node, if its records are not shared: unless a live node has that name, of
     // whose directory this is a copy.
@@ -245,12 +244,11 @@ async fn ghosts(
         true => shown.epoch <= epoch,
         false => dead.contains(&shown.node),
     };
-    for shown in shown {
-        if is_own(&shown) && !known.contains(&shown.id) {
-            closed.extend(stores.journal.get(shown.id).await?.filter(Record::is_closed));
-        }
-    }
-    Ok(closed)
+    let unknown = shown.iter().filter(|shown| is_own(shown) && !known.contains(&shown.id));
+    let unknown: Vec<SessionId> = unknown.map(|shown| shown.id).collect();
+    let mut found = find_all(stores.journal.as_ref(), &unknown).await?;
+    found.retain(Record::is_closed);
+    Ok(found)
 }
 
 /// Returns the nodes that have sessions in the view but renew no lease in it.

@@ -16,6 +16,7 @@ use crate::{
     store::{
         ListQuery, OLDEST_FIRST, Position, RecordStore, StoreError, Write,
         audit::{AuditLog, details},
+        find_all,
     },
 };
 
@@ -183,14 +184,13 @@ pub(super) async fn recover_records(
             return Ok(closed);
         }
         closed += orphans.len() as u64;
-        let (mut ended, mut unknown) = (Vec::new(), Vec::new());
-        for orphan in orphans {
-            match journal.get(orphan.id).await?.filter(Record::is_closed) {
-                // Its history follows from the outbox.
-                Some(record) => ended.push(Write { record, transitions: Vec::new() }),
-                None => unknown.push(orphan),
-            }
-        }
+        let ids: Vec<SessionId> = orphans.iter().map(|orphan| orphan.id).collect();
+        let mut known = find_all(journal, &ids).await?;
+        known.retain(Record::is_closed);
+        let unknown = orphans.into_iter().filter(|orphan| known.iter().all(|known| known.id != orphan.id));
+        let unknown: Vec<Record> = unknown.collect();
+        // Their histories follow from the outbox.
+        let mut ended: Vec<Write> = known.into_iter().map(|record| Write { record, transitions: Vec::new() }).collect();
         if !unknown.is_empty() {
             ended.extend(close(journal, earlier, &mut witnesses, ends, unknown).await?);
         }

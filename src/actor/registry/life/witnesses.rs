@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::{
     actor::stores::Stores,
     core::record::{NodeId, Record, SessionId, UtcMicros},
-    store::{IDS_PER_QUERY, LiveStore, SharedRecords, StoreError},
+    store::{LiveStore, SharedRecords, StoreError, find_all},
 };
 
 /// Time for an answer: it takes some milliseconds, and a start is not to wait for a store that hangs.
@@ -71,11 +71,7 @@ async fn ask_live(live: &dyn LiveStore, orphans: &[Record]) -> Result<Vec<Record
 
 async fn ask_records(records: &dyn SharedRecords, orphans: &[Record]) -> Result<Vec<Record>, StoreError> {
     let ids: Vec<SessionId> = orphans.iter().map(|orphan| orphan.id).collect();
-    let mut known = Vec::new();
-    for ids in ids.chunks(IDS_PER_QUERY) {
-        known.extend(records.find_many(ids.to_vec()).await?);
-    }
-    Ok(known)
+    find_all(records, &ids).await
 }
 
 #[cfg(test)]
