@@ -229,7 +229,8 @@ impl Saboteur {
         }
     }
 
-    async fn kill(&self, host: &Rc<Host>) {
+    /// Kills a gateway and starts it again after half a minute at most.
+    pub async fn kill(&self, host: &Rc<Host>) {
         if host.is_starting() {
             return;
         }

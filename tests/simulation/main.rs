@@ -74,6 +74,9 @@ fn hush() {
     }));
 }
 
+/// Seeds with a single gateway.
+const ALONE: [u64; 3] = [1, 2, 1_316];
+
 #[test]
 fn every_promise_holds_in_every_seed() {
     if let Some(seed) = number("PULSEGATE_SIM_SEED") {
@@ -163,7 +166,7 @@ fn who_stays_for_hours_is_not_ended_by_mistake() {
     let hours = number("PULSEGATE_SIM_HOURS");
     let (hours, many, seeds) =
         hours.map_or((6, 40, 4), |hours| (hours, 1_000, number("PULSEGATE_SIM_SEEDS").unwrap_or(1)));
-    let company = Company::Regulars { many, faults: true };
+    let company = Company::Regulars(many);
     let stay = |seed| Play { seed, lasts: HOUR * hours as u32, planted: None, company, loud: false };
     if let Some(seed) = number("PULSEGATE_SIM_SEED") {
         let outcome = play(Play { loud: true, ..stay(seed) });
@@ -191,6 +194,17 @@ fn a_thousand_sessions_that_end_at_once_are_all_found_within_a_second() {
         let outcome = play(Play { seed, lasts: HOUR / 30, planted: None, company: Company::Crowd(1_000), loud: false });
         assert!(outcome.violations.is_empty(), "{}", show(&outcome));
         assert!(outcome.confusion.found >= 950 && outcome.listings.0 > 0, "{:?}", outcome.confusion);
+    }
+}
+
+#[test]
+fn a_thousand_sessions_of_a_killed_gateway_are_all_closed_within_a_second_of_its_next_start() {
+    hush();
+    for seed in ALONE {
+        let outcome =
+            play(Play { seed, lasts: HOUR / 20, planted: None, company: Company::Orphans(1_000), loud: false });
+        assert!(outcome.violations.is_empty(), "{}", show(&outcome));
+        assert!(outcome.confusion.found >= 950, "{:?}", outcome.confusion);
     }
 }
 

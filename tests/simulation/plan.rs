@@ -30,20 +30,17 @@ pub enum Company {
     Passers,
     /// So many come at once and leave at once, without other faults.
     Crowd(u64),
-    /// So many stay all the time, each for hours.
-    Regulars {
-        /// Number of users.
-        many: u64,
-        /// Whether there are occasional faults.
-        faults: bool,
-    },
+    /// So many stay all the time, each for hours; with occasional faults.
+    Regulars(u64),
+    /// So many stay, until the first gateway is killed; without other faults.
+    Orphans(u64),
 }
 
 impl Company {
     /// Returns how many checks share one listing: the more, the longer the listings are. One of a thousand sessions each
     /// second took a third of the time of a play that lasts a day.
     pub fn checks_per_listing(self) -> u64 {
-        if let Self::Regulars { many, .. } = self { (many / 100).max(1) } else { 1 }
+        if let Self::Regulars(many) = self { (many / 100).max(1) } else { 1 }
     }
 }
 

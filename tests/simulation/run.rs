@@ -46,6 +46,9 @@ const WRITES_WITHIN: Duration = Duration::from_secs(5);
 const OFTEN: (u64, u64) = (500, 90_000);
 const NOW_AND_THEN: (u64, u64) = (10_000, 2_400_000);
 
+/// Time after which all who stay are there: each comes within a minute.
+const ALL_THERE: Duration = Duration::from_secs(65);
+
 /// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -172,7 +175,7 @@ impl Stage {
                 ahead: match self.play.company {
                     // Few enough that an outage exceeds them.
                     Company::Passers => 5,
-                    Company::Crowd(many) | Company::Regulars { many, .. } => 2 * many as usize,
+                    Company::Crowd(many) | Company::Regulars(many) | Company::Orphans(many) => 2 * many as usize,
                 },
             },
         )
@@ -273,8 +276,8 @@ async fn plot(
     }
     let pause = match company {
         Company::Passers => Some(OFTEN),
-        Company::Regulars { faults: true, .. } => Some(NOW_AND_THEN),
-        Company::Crowd(_) | Company::Regulars { faults: false, .. } => None,
+        Company::Regulars(_) => Some(NOW_AND_THEN),
+        Company::Crowd(_) | Company::Orphans(_) => None,
     };
     if let Some(pause) = pause {
         tokio::task::spawn_local(saboteur.clone().go(end, pause));
@@ -291,7 +294,12 @@ async fn plot(
             people.crowd(&dice, many);
             people.come(&dice, end).await;
         }
-        Company::Regulars { many, .. } => people.stay(&dice, many, end),
+        Company::Regulars(many) => people.stay(&dice, many, end),
+        Company::Orphans(many) => {
+            people.stay(&dice, many, end);
+            tokio::time::sleep(ALL_THERE).await;
+            saboteur.kill(&hosts[0]).await;
+        }
     }
     tokio::time::sleep_until(end).await;
     people.over.set(true);

@@ -386,7 +386,7 @@ impl Truth {
 
     /// Records that a host came back: what died with it is due.
     pub fn rise(&mut self, host: usize, now: Instant) {
-        for life in self.lives.values_mut().filter(|life| life.host == host && life.closed.is_none()) {
+        for life in self.lives.values_mut().filter(|life| life.host == host && !life.settled) {
             if life.causes.iter().any(|(cause, _)| *cause == EndReason::NodeLost) {
                 life.awaits(Matter::Dead, now, Duration::ZERO);
             }

@@ -1,6 +1,8 @@
 //! Tests that ended sessions leave nothing behind but what the audit log tells of them, and that many simultaneous ends
 //! cause no long transaction in a store.
 
+use std::sync::atomic::Ordering;
+
 use futures_util::future::join_all;
 
 use super::house::{House, eventually, hurried, read};
@@ -108,6 +110,24 @@ async fn what_an_earlier_start_left_open_is_timed_into_both_stores_too() {
         house.gateway.recover().await.unwrap();
         eventually(async || house.gateway.observations().timed_ends() == 1).await;
     }
+}
+
+#[actix_rt::test]
+async fn what_the_live_view_still_shows_of_ended_sessions_is_looked_up_in_few_reads() {
+    let house = House::new().await;
+    let served = house.find(house.open().await).await;
+    let shown = |n| Record { id: SessionId::new(served.start_time, [n; 10]), ..served.clone() };
+    let shown: Vec<Record> = (0..200).map(shown).collect();
+    let end = |record: &Record| {
+        Write::close_as_node_lost(record.clone(), Authority::Observed, served.start_time, "by a test".into())
+    };
+    house.records.store.apply(shown.iter().map(end).collect()).await.unwrap();
+    house.live.apply(shown).await.unwrap();
+    let before = house.records.looked.load(Ordering::Relaxed);
+    house.gateway.recover().await.unwrap();
+    eventually(async || house.live.open().await.unwrap().len() == 1).await;
+    let looked = house.records.looked.load(Ordering::Relaxed) - before;
+    assert!(looked < 100, "{looked} reads");
 }
 
 #[actix_rt::test]

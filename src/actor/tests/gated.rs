@@ -61,6 +61,8 @@ pub struct Gated {
     pub listings: Semaphore,
     /// The permits of other reads of sessions, a sweep's among them; without one, a read hangs.
     pub reads: Semaphore,
+    /// Number of reads of sessions, one or many, by their ids.
+    pub looked: AtomicUsize,
     /// Number of reads that failed because of `unreadable`.
     pub unanswered: AtomicUsize,
     /// Whether renewals are denied access.
@@ -80,6 +82,7 @@ impl Gated {
             unreadable: AtomicBool::new(false),
             listings: Semaphore::new(1),
             reads: Semaphore::new(1),
+            looked: AtomicUsize::new(0),
             unanswered: AtomicUsize::new(0),
             denies: AtomicBool::new(false),
             renewals: Semaphore::new(1),
@@ -153,6 +156,7 @@ impl RecordStore for Gated {
         .boxed()
     }
     fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.looked.fetch_add(1, Ordering::Relaxed);
         async move {
             let _permit = self.reads.acquire().await.map_err(|_| StoreError::Unavailable("closed".into()))?;
             self.store.find_many(ids).await
@@ -164,6 +168,7 @@ impl RecordStore for Gated {
             self.unanswered.fetch_add(1, Ordering::Relaxed);
             return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
         }
+        self.looked.fetch_add(1, Ordering::Relaxed);
         async move {
             let _permit = self.reads.acquire().await.map_err(|_| StoreError::Unavailable("closed".into()))?;
             self.store.get(id).await
