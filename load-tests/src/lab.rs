@@ -156,12 +156,12 @@ impl Stand {
         Ok(over)
     }
 
-    /// Waits until the sessions of a deadly fault are closed for that reason in both stores.
-    async fn found(&self, reason: EndReason, outside: &Outside, over: Instant) -> Result<Found> {
+    /// Waits until the sessions of a deadly fault are closed for that reason in both stores, or are late.
+    async fn found(&self, reason: EndReason, outside: &Outside, over: Instant, within: Duration) -> Result<Found> {
         loop {
             let looked = Instant::now().saturating_duration_since(over);
             let closed = ended(outside, &self.node, &self.ids, reason).await?;
-            if closed == self.ids.len() || looked > self.fault.given_up_after() {
+            if closed == self.ids.len() || looked > within {
                 return Ok(Found { closed, took: looked });
             }
             sleep(POLL_INTERVAL).await;
@@ -206,7 +206,7 @@ impl Lab {
     async fn round(&self, round: usize, stores: &Stores, matrix: &mut Matrix, took: &mut [Samples]) -> Result<()> {
         let outside = &stores.outside;
         let mut stands = self.stands(&ALL, &format!("lab-{round}"), stores).await?;
-        let found = strike_all(&mut stands, outside).await?;
+        let found = strike_all(&mut stands, outside, FOUND_WITHIN).await?;
         for ((stand, found), took) in stands.iter().zip(&found).zip(took) {
             let Some(found) = found else { continue };
             matrix.note_dead(stand, found);
@@ -234,7 +234,7 @@ impl Lab {
         let mut stands = self.stands(&BEHIND_SLOW_STORES, &format!("slow-{round}"), stores).await?;
         stores.shared.set(Traffic::Slow);
         let spin = Spin::start();
-        let found = strike_all(&mut stands, &stores.outside).await;
+        let found = strike_all(&mut stands, &stores.outside, 2 * FOUND_WITHIN).await;
         drop(spin);
         stores.shared.set(Traffic::Flows);
         for (stand, found) in stands.iter().zip(&found?) {
@@ -286,13 +286,15 @@ impl Matrix {
     }
 }
 
-/// Injects all faults at the same time and waits until the deadly ones are found.
-async fn strike_all(stands: &mut [Stand], outside: &Outside) -> Result<Vec<Option<Found>>> {
+/// Injects all faults at the same time and waits until the deadly ones are found: those of a killed gateway after
+/// `started` at most, which how long its next process takes to start is part of.
+async fn strike_all(stands: &mut [Stand], outside: &Outside, started: Duration) -> Result<Vec<Option<Found>>> {
     let strikes = stands.iter_mut().map(|stand| async {
         let fault = stand.fault;
         let over = stand.strike().await.with_context(|| fault.as_str())?;
+        let within = if fault == Fault::GatewayDies { started } else { FOUND_WITHIN };
         match fault.ends_as() {
-            Some(reason) => stand.found(reason, outside, over).await.map(Some),
+            Some(reason) => stand.found(reason, outside, over, within).await.map(Some),
             None => anyhow::Ok(None),
         }
     });

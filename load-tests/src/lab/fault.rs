@@ -55,11 +55,6 @@ pub const BEHIND_SLOW_STORES: [Fault; 6] = [
 ];
 
 impl Fault {
-    /// Returns the time after which a session that died of it counts as not found.
-    pub fn given_up_after(self) -> Duration {
-        if self == Self::GatewayDies { 2 * FOUND_WITHIN } else { FOUND_WITHIN }
-    }
-
     /// Returns its name in the report.
     pub fn as_str(self) -> &'static str {
         match self {

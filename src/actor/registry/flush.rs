@@ -218,7 +218,7 @@ impl RegistryActor {
     /// Sends each transition to the subscribers, once, also if its session announced it again because the registry
     /// failed. Those that were left out take places in the sequence: that they are missing there shows it.
     fn publish(&mut self, Write { record, transitions }: &Write, gaps: &Gaps) {
-        let told = self.index.get(&record.id).map_or(0, |entry| entry.changed);
+        let told = self.index.get(&record.id).map_or_else(|| self.told_of(record.id), |entry| entry.changed);
         for transition in transitions.iter().filter(|transition| transition.rank > told) {
             self.sequence += 1 + gaps.get(&(transition.id, transition.rank)).unwrap_or(&0);
             let (session, detail) = (record.as_of(transition), transition.detail.clone());
@@ -231,6 +231,12 @@ impl RegistryActor {
             self.events.send(event).ok();
         }
         self.shared.changes.count();
+    }
+
+    /// Returns the rank of the last event of a session that is not open here, as far back as events are kept.
+    fn told_of(&self, id: SessionId) -> u64 {
+        let last = self.backlog.iter().rev().find(|event| event.session.id == id);
+        last.map_or(0, |event| event.session.rank())
     }
 
     fn closed(&mut self, close: &Write) {

@@ -252,6 +252,27 @@ async fn a_change_that_is_announced_again_is_one_event() {
 }
 
 #[actix_rt::test]
+async fn an_end_that_is_announced_again_is_one_event() {
+    let house = House::roomy().await;
+    let open = house.open().await;
+    let mut told = house.gateway.subscribe(None).await.unwrap();
+    let like = house.find(open).await;
+    for _ in 0..2 {
+        tell(&house, ending(&like, EndReason::Exited, 0)).await;
+        eventually(async || depth(&house, "journal").await == 0).await;
+    }
+    let (mut ends, other) = (0, house.open().await);
+    loop {
+        let event = hurried(told.live.recv()).await.unwrap();
+        ends += usize::from(event.session.is_closed());
+        if event.session.id == other {
+            break;
+        }
+    }
+    assert_eq!(ends, 1);
+}
+
+#[actix_rt::test]
 async fn a_kill_does_not_wait_for_a_long_history_in_its_batch() {
     let house = House::roomy().await;
     let (journal, remote) = (&house.records, house.remote.as_ref().unwrap());
