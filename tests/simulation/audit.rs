@@ -187,6 +187,12 @@ impl Auditor {
             let own = life.host == host.number;
             if !own {
                 labels.extend(self.judge_label(host, *token, listed.get(&id), &hosts, life.host, asked));
+                let whole = listing.degraded.is_empty() && hosts[host.number].is_calm(before);
+                // An end that only the live view has is an end.
+                let missing = life.closed.is_none() && !listed.contains_key(&id);
+                if whole && missing && self.stands_of_the_dead(id, &hosts[life.host], before) {
+                    self.log.broken(&format!("I11 host {} does not list session {token} of a dead node", host.number));
+                }
             }
             // Of other hosts' sessions it knows what the records know.
             let calm = hosts.get(life.host).is_some_and(|owner| owner.is_calm(before));
@@ -212,6 +218,13 @@ impl Auditor {
             }
         }
         labels.into_iter().for_each(|label| truth.count(label));
+    }
+
+    /// Whether the records have a session open whose node was dead so long before that nothing of it was on its way.
+    fn stands_of_the_dead(&self, id: SessionId, owner: &Condition, before: Instant) -> bool {
+        let is_dead = owner.dead.is_some_and(|at| at + Duration::from_millis(LATEST) < before);
+        let is_open = |rows: &Rows| rows.table().known(id).is_some_and(|row| !row.is_closed());
+        is_dead && self.records.as_ref().is_some_and(is_open)
     }
 
     /// I11: a dead node is soon shown as lost, a live one never.
