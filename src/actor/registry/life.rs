@@ -230,10 +230,13 @@ impl RegistryActor {
     /// Closes sessions of earlier epochs that only the records have as open: once per start, after the records have what
     /// the outbox says of them. Most ends are there, and two that write the same rows would wait for each other.
     pub(super) fn recover_from_records(&mut self, ctx: &mut Context<Self>) {
+        if self.recovery != Recovery::Journal {
+            return;
+        }
         let (Some(Records { sink, .. }), Some(records)) = (&self.records, self.stores.records.clone()) else { return };
         let earlier = Earlier::than(&self.settings, &self.stores);
         let told = !self.is_unread() && !sink.ledger.lacks(|record| earlier.has(record));
-        if self.recovery != Recovery::Journal || !told {
+        if !told {
             return;
         }
         self.recovery = Recovery::Records;

@@ -180,7 +180,9 @@ fn rooms(data_dir: &Path) -> anyhow::Result<Vec<Finding>> {
     let recordings = data_dir.join(FOLDER);
     if has_its_own_disk(&recordings, data_dir) {
         let found = room(RECORDINGS, &recordings, UNRECORDED);
-        findings.push(found.unwrap_or_else(|error| Finding::ill(RECORDINGS, format!("{error:#}"), "mount it again")));
+        findings.push(found.unwrap_or_else(|error| {
+            Finding::ill(RECORDINGS, format!("{error:#}"), "mount it again, or give access to it")
+        }));
     }
     Ok(findings)
 }
